@@ -1,0 +1,128 @@
+"""`mobot up`: starts everything, keeps it running, and says what to do next."""
+
+import asyncio
+import functools
+import os
+import random
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobot_cli import instance, logfile, preflight
+from mobot_cli.child import Child, ChildSpec
+from mobot_cli.layout import SERVICES, Layout, layout_of
+from mobot_cli.processes import Plan, plan, python
+from mobot_cli.ready import Ports
+from mobot_cli.restart_policy import RestartPolicy
+from mobot_cli.screen import Screen
+from mobot_cli.supervisor import EXIT_SETTINGS, Supervisor
+
+_EARLIER_CHILDREN_PATIENCE_S = 20.0  # more than the grace that chassis/lifeline.py gives them
+_DEMO_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The flags of `mobot up`; None leaves a setting to the environment."""
+
+    data_dir: Path | None = None
+    port: int | None = None
+    isolated: bool = False
+    demo: bool = True
+
+
+def up(options: UpOptions) -> int:
+    """Runs until Ctrl-C, SIGTERM, or a failure; returns the exit code.
+
+    0 after a stop that was asked for, 1 when a process could not be kept alive or mobot is already running on the data
+    directory, 2 when the settings cannot work (a port in use, a directory that cannot be written).
+    """
+    screen = Screen(sys.stderr, sys.stdout)
+    layout = layout_of(options.data_dir, os.environ)
+    try:
+        return asyncio.run(_run(layout, options, screen))
+    except preflight.CannotStart as problem:
+        screen.error(str(problem))
+        return EXIT_SETTINGS
+    except (instance.AlreadyRunning, instance.ChildrenRemain) as problem:
+        screen.error(str(problem))
+        return 1
+    except KeyboardInterrupt:  # before the supervisor took over the signal: nothing was started yet
+        return 130
+
+
+async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
+    todo = plan(layout, isolated=options.isolated, port=options.port, environment=os.environ)
+    preflight.prepare(layout)
+    held = await instance.claim(layout, patience_s=_EARLIER_CHILDREN_PATIENCE_S)
+    try:
+        preflight.check_ports(todo.listeners)
+        for child in todo.children:
+            logfile.rotate(child.log_file)
+        screen.progress(f"starting {', '.join(child.name for child in todo.children)}; data in {layout.data_dir}")
+        supervisor = Supervisor(
+            todo.children,
+            policy=RestartPolicy(),
+            screen=screen,
+            chance=random.Random(),
+            inherited=(held.children_lock,),
+        )
+        return await supervisor.run(functools.partial(_when_ready, layout, options, todo, screen))
+    finally:
+        held.release()
+
+
+async def _when_ready(layout: Layout, options: UpOptions, todo: Plan, screen: Screen, ports: Ports) -> None:
+    took_s = screen.elapsed_s()
+    if not layout.demo_marker.exists():
+        if options.demo:
+            await _make_demo_bots(layout, screen)
+        else:
+            layout.demo_marker.touch()
+    screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, todo, ports))
+
+
+async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
+    """Runs mobot_cli/demo.py once, as a process of its own because it needs grpc and the supervisor must stay small."""
+    spec = ChildSpec(
+        name="demo",
+        command=python("mobot_cli.demo"),
+        log_file=layout.log_file("demo"),
+        environment={"MOBOT_DATA_DIR": str(layout.data_dir)},
+    )
+    child = await Child.start(spec)
+    try:
+        async with asyncio.timeout(_DEMO_TIMEOUT_S):
+            code = await child.ended()
+    except TimeoutError:
+        code = None
+    finally:
+        await child.kill()
+        child.close()
+    if code != 0:
+        screen.warning("the demo bots could not be made; the next start tries again", child.last_lines(3))
+
+
+def _what_next(layout: Layout, options: UpOptions, todo: Plan, ports: Ports) -> list[tuple[str, str]]:
+    gateway = todo.listeners[0]
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    at = f"{host}:{ports.get('gateway', gateway.port)}"
+    token = os.environ.get("MOBOT_TOKEN") or layout.token_file.read_text().strip()
+    services = [
+        f"{each.process} {each.host}:{ports.get(each.process, each.port)}"
+        for each in todo.listeners
+        if each.process in SERVICES
+    ]
+    # What was said by flag here must be said to the next command too; what the environment says it knows by itself.
+    elsewhere = f"MOBOT_DATA_DIR={shlex.quote(str(layout.data_dir))} " if options.data_dir is not None else ""
+    return [
+        ("Open", f"http://{at}/#token={token}"),
+        ("OpenClaw", f"openclaw tui --url ws://{at} --token {token}"),
+        ("gRPC", ", ".join(services)),
+        ("", f"authorization: Bearer <token>; the token is in {layout.token_file}"),
+        ("Try", f'{elsewhere}mobot send main "hello"'),
+        ("", f"{elsewhere}mobot sessions"),
+        ("Logs", str(layout.log_dir)),
+        ("Stop", "Ctrl-C"),
+    ]
