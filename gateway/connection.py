@@ -1,0 +1,188 @@
+"""One socket from its challenge to its end: handshake, a read loop, a single writer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from chassis.clock import Clock
+from gateway import errors, frames
+from gateway.frames import CloseCode, FrameInvalid, Request
+from gateway.handshake import Client, Handshake, HandshakeRefused
+from gateway.outbox import ChatDelta, Event, Goodbye, Outbox, SlowConsumer
+from gateway.socket_adapter import Socket, SocketClosed
+
+logger = logging.getLogger(__name__)
+
+# A client that neither reads nor answers our close is not waited for longer.
+_FAREWELL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    preauth_timeout_s: float
+    max_requests: int
+    max_queued_frames: int
+
+
+class Connection:
+    """An accepted client and its socket. Created by `open_connection`, so there is always a client."""
+
+    def __init__(self, socket: Socket, client: Client, limits: Limits) -> None:
+        self.client = client
+        self.wants_sessions = False
+        self.message_keys: set[str] = set()
+        self._socket = socket
+        self._outbox = Outbox(max_frames=limits.max_queued_frames)
+        self._slots = asyncio.Semaphore(limits.max_requests)
+        self._ended = False
+        self._closed = asyncio.Event()
+
+    # Sending. None of these wait; a socket that cannot keep up is closed instead.
+
+    def send_event(self, event: Event) -> None:
+        if not self._ended:
+            try:
+                self._outbox.put_event(event)
+            except SlowConsumer as slow:
+                self._give_up(slow)
+
+    def send_delta(self, delta: ChatDelta, payload: bytes) -> None:
+        if not self._ended:
+            try:
+                self._outbox.put_delta(delta, payload)
+            except SlowConsumer as slow:
+                self._give_up(slow)
+
+    def respond(self, frame: bytes) -> None:
+        if not self._ended:
+            try:
+                self._outbox.put_response(frame)
+            except SlowConsumer as slow:
+                self._give_up(slow)
+
+    async def serve(self, dispatch: "Dispatch") -> None:
+        """Reads requests and writes frames until the socket ends. Requests still running are then cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write())
+            running: set[asyncio.Task[None]] = set()
+            try:
+                while True:
+                    text = await self._socket.receive()
+                    # Reading stops while this many requests run: the client waits, not our memory.
+                    await self._slots.acquire()
+                    task = tasks.create_task(self._answer(text, dispatch))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+            except SocketClosed:
+                pass
+            finally:
+                self._ended = True
+                self._closed.set()
+                writer.cancel()
+                for task in running:
+                    task.cancel()
+
+    async def farewell(self, event: Event, code: CloseCode, reason: str) -> None:
+        """Sends a last event and closes once everything queued is written, or after a few seconds anyway."""
+        self.send_event(event)
+        self._outbox.put_goodbye(Goodbye(code, reason))
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._closed.wait()
+        except TimeoutError:
+            self._socket.fail(code, reason)
+
+    async def _answer(self, text: str | bytes, dispatch: "Dispatch") -> None:
+        try:
+            try:
+                request = frames.parse_request(text)
+            except FrameInvalid as problem:
+                shape = errors.ErrorShape(errors.INVALID_REQUEST, problem.message)
+                self.respond(frames.error_response(problem.request_id, shape.to_json()))
+                return
+            await dispatch(self, request)
+        finally:
+            self._slots.release()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                item = await self._outbox.take()
+                if isinstance(item, Goodbye):
+                    await self._socket.close(item.code, item.reason)
+                    return
+                await self._socket.send(item)
+        except SocketClosed:
+            return
+
+    def _give_up(self, slow: SlowConsumer) -> None:
+        self._ended = True
+        logger.warning(
+            "slow consumer closed",
+            extra={
+                "conn_id": self.client.conn_id,
+                "client": self.client.id,
+                "queued_frames": slow.queued_frames,
+                "queued_bytes": slow.queued_bytes,
+            },
+        )
+        self._socket.fail(CloseCode.POLICY, "slow consumer")
+
+
+# Answers one request through the connection's `respond`; raises nothing but cancellation.
+Dispatch = Callable[[Connection, Request], Awaitable[None]]
+
+
+async def open_connection(
+    socket: Socket,
+    handshake: Handshake,
+    *,
+    limits: Limits,
+    clock: Clock,
+    conn_id: str,
+) -> "tuple[Connection, Request] | None":
+    """Runs the handshake. None when it failed: the client was told and the socket closed.
+
+    The caller answers the returned request with hello-ok.
+    """
+    try:
+        challenge = frames.dump(handshake.challenge(_now_ms(clock)))
+        await socket.send(frames.event("connect.challenge", challenge))
+        try:
+            async with asyncio.timeout(limits.preauth_timeout_s):
+                text = await socket.receive()
+        except TimeoutError:
+            await socket.close(CloseCode.NORMAL, "")
+            return None
+        try:
+            request = frames.parse_request(text)
+            client = handshake.accept(request, conn_id=conn_id, now_ms=_now_ms(clock))
+        except FrameInvalid as problem:
+            if not problem.is_json:
+                await socket.close(CloseCode.NORMAL, "")
+                return None
+            raise handshake.refuse_frame(problem) from None
+    except HandshakeRefused as refusal:
+        logger.info(
+            "handshake refused",
+            extra={"peer": socket.peer.address, "reason": str(refusal.shape.details.get("code", refusal.shape.code))},
+        )
+        await _refuse(socket, refusal)
+        return None
+    except SocketClosed:
+        return None
+    socket.lift_message_limit()
+    return Connection(socket, client, limits), request
+
+
+async def _refuse(socket: Socket, refusal: HandshakeRefused) -> None:
+    try:
+        await socket.send(frames.error_response(refusal.request_id, refusal.shape.to_json()))
+    except SocketClosed:
+        return
+    await socket.close(refusal.close_code, refusal.shape.message)
+
+
+def _now_ms(clock: Clock) -> int:
+    return int(clock.now().timestamp() * 1000)

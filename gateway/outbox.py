@@ -1,0 +1,157 @@
+"""What waits to be written to one socket: bounded, in order, with deltas of one run joined while they wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway import frames
+
+# Bookkeeping of a queued frame beside its bytes, so that a flood of tiny frames is bounded too.
+_FRAME_OVERHEAD_BYTES = 128
+
+
+class SlowConsumer(Exception):
+    """The socket reads slower than events come; the numbers say by how much."""
+
+    def __init__(self, queued_frames: int, queued_bytes: int) -> None:
+        super().__init__(f"{queued_frames} frames with {queued_bytes} bytes wait")
+        self.queued_frames = queued_frames
+        self.queued_bytes = queued_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as broadcast: the payload is shared by all sockets. `run_id` keeps a run's frames in order."""
+
+    name: str
+    payload: bytes
+    run_id: str = ""
+    state_version: bytes | None = None
+
+
+@dataclass(slots=True)
+class ChatDelta:
+    """A piece of a streamed answer.
+
+    `head` holds the payload's fields except the two that change: the text since the delta before, and the
+    message so far. `text` is the whole answer so far.
+    """
+
+    run_id: str
+    head: Mapping[str, object]
+    new_text: str
+    text: str
+    timestamp_ms: int
+    replace: bool = False
+
+    def to_payload(self) -> bytes:
+        payload: dict[str, object] = {
+            **self.head,
+            "state": "delta",
+            "deltaText": self.new_text,
+            "message": {
+                "role": "assistant",
+                "content": [{"type": "text", "text": self.text}],
+                "timestamp": self.timestamp_ms,
+            },
+        }
+        if self.replace:
+            payload["replace"] = True
+        return frames.dump(payload)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A queued delta: later ones of its run are joined to it until it is written."""
+
+    delta: ChatDelta
+    payload: bytes | None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last item: close the socket once everything before it is written."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Outbox:
+    """The queue of one socket. `put*` never waits; `take` does."""
+
+    max_frames: int
+    max_bytes: int = frames.MAX_BUFFERED_BYTES
+    queued_bytes: int = 0
+    _queue: "deque[bytes | Event | _Waiting | Goodbye]" = field(default_factory=deque)
+    _open_deltas: dict[str, _Waiting] = field(default_factory=dict)
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+    _event_seq: int = 0
+
+    def put_response(self, frame: bytes) -> None:
+        self._append(frame, len(frame))
+
+    def put_event(self, event: Event) -> None:
+        if event.run_id:
+            # Whatever comes next of this run comes after this event: the waiting delta is complete.
+            self._open_deltas.pop(event.run_id, None)
+        self._append(event, len(event.payload))
+
+    def put_delta(self, delta: ChatDelta, payload: bytes) -> None:
+        """`payload` is the delta serialised once for all sockets; it is used unless this socket's waits already."""
+        waiting = self._open_deltas.get(delta.run_id)
+        if waiting is None:
+            waiting = _Waiting(delta, payload, len(payload))
+            self._open_deltas[delta.run_id] = waiting
+            self._append(waiting, waiting.size)
+            return
+        first = waiting.delta
+        waiting.delta = ChatDelta(
+            run_id=delta.run_id,
+            head=delta.head,
+            new_text=delta.new_text if delta.replace else first.new_text + delta.new_text,
+            text=delta.text,
+            timestamp_ms=delta.timestamp_ms,
+            replace=first.replace or delta.replace,
+        )
+        waiting.payload = None
+        self.queued_bytes += len(payload) - waiting.size
+        waiting.size = len(payload)
+
+    def put_goodbye(self, goodbye: Goodbye) -> None:
+        self._queue.append(goodbye)
+        self._filled.set()
+
+    async def take(self) -> bytes | Goodbye:
+        """The next frame, complete. Waits until there is one."""
+        while not self._queue:
+            self._filled.clear()
+            await self._filled.wait()
+        item = self._queue.popleft()
+        return item if isinstance(item, Goodbye) else self._frame(item)
+
+    def _frame(self, item: "bytes | Event | _Waiting") -> bytes:
+        match item:
+            case bytes():
+                self.queued_bytes -= len(item) + _FRAME_OVERHEAD_BYTES
+                return item
+            case Event():
+                self.queued_bytes -= len(item.payload) + _FRAME_OVERHEAD_BYTES
+                self._event_seq += 1
+                return frames.event(item.name, item.payload, seq=self._event_seq, state_version=item.state_version)
+            case _Waiting():
+                self.queued_bytes -= item.size + _FRAME_OVERHEAD_BYTES
+                if self._open_deltas.get(item.delta.run_id) is item:
+                    del self._open_deltas[item.delta.run_id]
+                self._event_seq += 1
+                payload = item.payload if item.payload is not None else item.delta.to_payload()
+                return frames.event("chat", payload, seq=self._event_seq)
+
+    def _append(self, item: "bytes | Event | _Waiting", size: int) -> None:
+        if len(self._queue) >= self.max_frames or self.queued_bytes + size > self.max_bytes:
+            raise SlowConsumer(len(self._queue), self.queued_bytes)
+        self._queue.append(item)
+        self.queued_bytes += size + _FRAME_OVERHEAD_BYTES
+        self._filled.set()
