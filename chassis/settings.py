@@ -97,6 +97,24 @@ class ChassisSettings(MobotSettings):
         return value.upper() if isinstance(value, str) else value
 
 
+class TargetSettings(MobotSettings):
+    """Where the four services are dialled: `host:port`, `dns:///name:port`, `unix:/path`, or `local:` inside the core."""
+
+    registry_target: str = Field("127.0.0.1:50051", description="gRPC target of the registry service.")
+    session_target: str = Field("127.0.0.1:50052", description="gRPC target of the session service.")
+    memory_target: str = Field("127.0.0.1:50053", description="gRPC target of the memory service.")
+    router_target: str = Field("127.0.0.1:50054", description="gRPC target of the router service.")
+
+    def targets(self) -> dict[str, str]:
+        """Targets by service name, as `chassis.channel.Dialer` takes them."""
+        return {
+            "registry": self.registry_target,
+            "session": self.session_target,
+            "memory": self.memory_target,
+            "router": self.router_target,
+        }
+
+
 def load(cls: type[T]) -> T:
     """The settings of class `cls` from the environment.
 
