@@ -37,12 +37,12 @@ class Caller:
     actor: str
 
 
-CURRENT_CALLER: ContextVar[Caller] = ContextVar("mobot_caller")
+CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("mobot_caller", default=None)
 
 
 def caller() -> Caller:
     """The caller of the RPC being served, as set by the interceptor."""
-    current = CURRENT_CALLER.get(None)
+    current = CURRENT_CALLER.get()
     if current is None:
         raise errors.Unauthenticated("no authenticated caller: this code runs outside an RPC")
     return current
