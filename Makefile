@@ -1,0 +1,53 @@
+# Every verb a person or CI needs. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+SUITE ?= core
+ARGS ?=
+
+.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check bench ci clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.runtime: requirements.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh requirements.lock $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh requirements-dev.lock $@
+
+setup: $(VENV)/.dev ## make .venv with everything for development, from the lock files
+
+run: $(VENV)/.runtime ## start mobot here: services, gateway, runner, two demo bots (ARGS=... for `mobot up`)
+	@exec $(BIN)/mobot up $(ARGS)
+
+test: $(VENV)/.dev ## run every test (ARGS=... for pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.dev ## run the tests that start no processes
+	@$(BIN)/python -m pytest -m "not e2e and not stateful" $(ARGS)
+
+test-e2e: $(VENV)/.dev ## run only the tests with real processes
+	@$(BIN)/python -m pytest -m e2e $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, buf lint and breaking, generated code, spelling
+	@scripts/lint.sh
+
+fmt: $(VENV)/.dev ## format Python and protos
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && cd protos && ../$(BIN)/buf format -w
+
+proto: $(VENV)/.dev ## regenerate mobot/ from protos/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py
+
+proto-check: $(VENV)/.dev ## demand that mobot/ is what protos/ generates
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
+
+bench: $(VENV)/.dev ## run one benchmark suite (SUITE=core): JSON lines on stdout, a table on stderr
+	@$(BIN)/python -m benchmarks $(SUITE) $(ARGS)
+
+ci: ## what CI runs: lint, then every test
+	@.ci/run
+
+clean: ## remove the environment and all caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
