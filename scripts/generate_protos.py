@@ -1,7 +1,6 @@
 """Regenerates mobot/ from protos/. With --check it regenerates elsewhere and demands no difference."""
 
 import argparse
-import filecmp
 import shutil
 import sys
 import tempfile
@@ -34,12 +33,13 @@ def generate(out: Path) -> None:
         (folder / "__init__.py").write_text("")
 
 
-def differences(left: filecmp.dircmp[str]) -> list[str]:
-    """Names what differs between two trees, caches aside."""
-    found = [*left.left_only, *left.right_only, *left.diff_files]
-    for name, sub in left.subdirs.items():
-        found.extend(f"{name}/{each}" for each in differences(sub))
-    return [name for name in found if "__pycache__" not in name]
+def contents(tree: Path) -> dict[str, bytes]:
+    """Every file of a tree by its relative path, caches aside."""
+    return {
+        str(path.relative_to(tree)): path.read_bytes()
+        for path in tree.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def main() -> None:
@@ -50,7 +50,8 @@ def main() -> None:
         generate(Path(scratch))
         fresh = Path(scratch) / "mobot"
         if arguments.check:
-            stale = differences(filecmp.dircmp(GENERATED, fresh, ignore=["__pycache__"], shallow=False))
+            committed, wanted = contents(GENERATED), contents(fresh)
+            stale = [name for name in committed.keys() | wanted.keys() if committed.get(name) != wanted.get(name)]
             if stale:
                 sys.exit("generated code is stale, run `make proto`: " + ", ".join(sorted(stale)))
             return

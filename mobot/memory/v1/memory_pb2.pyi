@@ -346,9 +346,10 @@ class Memory(_message.Message):
     VECTOR_STATE_FIELD_NUMBER: _builtins.int
     USE_COUNT_FIELD_NUMBER: _builtins.int
     USE_TIME_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, `bots/{bot}/memories/{memory}`, where `{memory}` matches `^[a-z0-9][a-z0-9_-]{0,63}$`.
-    Immutable. The service sets it from `memory_id` or makes the id.
+    """The resource name, `bots/{bot}/memories/{memory}`, where `{memory}` matches `^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$` and
+    holds no `..`. Immutable. The service sets it from `memory_id` or makes the id, a UUID.
     """
     text: _builtins.str
     """What is remembered, 1 to 32,768 bytes of UTF-8 without NUL. Required. Search finds it by word and by meaning."""
@@ -376,6 +377,8 @@ class Memory(_message.Message):
     """Where its vector stands. Output only."""
     use_count: _builtins.int
     """How often it was used in a turn or put again with the same text. Output only."""
+    grant: _builtins.str
+    """The grant through which the caller sees it, `bots/{bot}/grants/{grant}`. Empty for one's own. Output only."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words to select by, at most 32, each 1 to 64 characters, each once; kept as written and compared as written."""
@@ -443,10 +446,11 @@ class Memory(_message.Message):
         vector_state: Global___VectorState.ValueType = ...,
         use_count: _builtins.int = ...,
         use_time: _timestamp_pb2.Timestamp | None = ...,
+        grant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "create_time", b"create_time", "delete_time", b"delete_time", "event_time", b"event_time", "expire_time", b"expire_time", "importance", b"importance", "metadata", b"metadata", "provenance", b"provenance", "purge_time", b"purge_time", "update_time", b"update_time", "use_time", b"use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "author", b"author", "context", b"context", "create_time", b"create_time", "delete_time", b"delete_time", "etag", b"etag", "event_time", b"event_time", "expire_time", b"expire_time", "importance", b"importance", "kind", b"kind", "metadata", b"metadata", "name", b"name", "pinned", b"pinned", "provenance", b"provenance", "purge_time", b"purge_time", "tags", b"tags", "text", b"text", "uid", b"uid", "update_time", b"update_time", "use_count", b"use_count", "use_time", b"use_time", "vector_state", b"vector_state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "author", b"author", "context", b"context", "create_time", b"create_time", "delete_time", b"delete_time", "etag", b"etag", "event_time", b"event_time", "expire_time", b"expire_time", "grant", b"grant", "importance", b"importance", "kind", b"kind", "metadata", b"metadata", "name", b"name", "pinned", b"pinned", "provenance", b"provenance", "purge_time", b"purge_time", "tags", b"tags", "text", b"text", "uid", b"uid", "update_time", b"update_time", "use_count", b"use_count", "use_time", b"use_time", "vector_state", b"vector_state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
     _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015
@@ -550,7 +554,7 @@ class MemoryDraft(_message.Message):
     DEDUPE_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATE_LIMIT_FIELD_NUMBER: _builtins.int
     memory_id: _builtins.str
-    """The id, the last part of the name, matching `^[a-z0-9][a-z0-9_-]{0,63}$`. Empty means the service makes one."""
+    """The id, the last part of the name, with the form stated there. Empty means the service makes one."""
     dedupe: Global___DedupeMode.ValueType
     """What to do when the bot has a memory of the same text. Unspecified means TOUCH."""
     near_duplicate_limit: _builtins.int

@@ -827,7 +827,7 @@ class RegisterWorkerRequest(_message.Message):
     LEASE_DURATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
-    """The id, the last part of the name, matching `^[a-z0-9][a-z0-9_-]{0,63}$`. Empty means the registry makes one."""
+    """The id, the last part of the name, with the form stated there. Empty means the registry makes one."""
     request_id: _builtins.str
     """An optional UUID, at most 128 characters, that makes the call repeatable for 7 days."""
     @_builtins.property

@@ -128,8 +128,8 @@ class Worker(_message.Message):
     DRAIN_TIME_FIELD_NUMBER: _builtins.int
     DRAIN_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, `workers/{worker}`, where `{worker}` matches `^[a-z0-9][a-z0-9_-]{0,63}$`.
-    Immutable. The registry sets it from `worker_id` when the worker registers.
+    """The resource name, `workers/{worker}`, where `{worker}` matches `^[A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,127}$` and holds
+    no `..`. Immutable. The registry sets it from `worker_id` when the worker registers.
     """
     uid: _builtins.str
     """A UUID that tells this registration from others of the same name. Output only."""
