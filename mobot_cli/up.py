@@ -1,11 +1,13 @@
 """`mobot up`: starts everything, keeps it running, and says what to do next."""
 
+import argparse
 import asyncio
 import functools
 import os
 import random
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,37 @@ class UpOptions:
     port: int | None = None
     isolated: bool = False
     demo: bool = True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Reads the flags and runs; argparse, because the supervisor must stay small (mobot_cli/__main__.py)."""
+    parser = argparse.ArgumentParser(
+        prog="mobot up",
+        description="Start everything, keep it running, and say what to open. Ctrl-C stops it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where databases, token and logs are kept (default: $MOBOT_DATA_DIR, else ~/.mobot)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        help="the gateway's port, 0 for any free one (default: $MOBOT_PORT, else 18789)",
+    )
+    parser.add_argument("--isolated", action="store_true", help="run one process for each service")
+    parser.add_argument(
+        "--no-demo", dest="demo", action="store_false", help="do not make the demo bots on the very first start"
+    )
+    return up(UpOptions(**vars(parser.parse_args(arguments))))
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return int(text)
 
 
 def up(options: UpOptions) -> int:

@@ -1,30 +1,16 @@
-"""`mobot up`."""
-
-from pathlib import Path
-from typing import Annotated
+"""`mobot up`, as it stands in `mobot --help`; mobot_cli/up.py reads its flags itself."""
 
 import typer
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
-def up(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where databases, token and logs are kept. Default: $MOBOT_DATA_DIR, else ~/.mobot."),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, help="The gateway's port, 0 for any free one. Default: $MOBOT_PORT, else 18789."
-        ),
-    ] = None,
-    isolated: Annotated[bool, typer.Option("--isolated", help="Run one process for each service.")] = False,
-    demo: Annotated[bool, typer.Option(help="Make the two demo bots on the very first start.")] = True,
-) -> None:
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def up(context: typer.Context) -> None:
     """Start everything, keep it running, and say what to open. Ctrl-C stops it."""
-    from mobot_cli.up import UpOptions
-    from mobot_cli.up import up as run
+    from mobot_cli.up import main
 
-    raise typer.Exit(run(UpOptions(data_dir=data_dir, port=port, isolated=isolated, demo=demo)))
+    raise typer.Exit(main(context.args))

@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("grpc", "sqlalchemy", "pydantic", "rich", "google.protobuf")
+
+
+def mobot(*arguments):
+    """Runs `mobot` and tells which heavy modules it loaded."""
+    watch = (
+        "import sys, runpy, atexit\n"
+        f"atexit.register(lambda: sys.stderr.write('LOADED ' + repr([m for m in {HEAVY!r} if m in sys.modules])))\n"
+        "runpy.run_module('mobot_cli', run_name='__main__', alter_sys=True)\n"
+    )
+    return subprocess.run([sys.executable, "-c", watch, *arguments], capture_output=True, text=True, timeout=20)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("up", "--help")])
+def test_help_loads_nothing_heavy(arguments):
+    assert "LOADED []" in mobot(*arguments).stderr
+
+
+def test_the_supervisor_loads_nothing_heavy(tmp_path):
+    (tmp_path / "file").touch()
+    result = mobot("up", "--data-dir", str(tmp_path / "file"))
+    assert "cannot be used" in result.stderr
+    assert "LOADED []" in result.stderr
+
+
+def test_up_has_the_same_flags_however_it_is_called():
+    assert mobot("up", "--help").stdout == mobot("--", "up", "--help").stdout
+    assert "--isolated" in mobot("up", "--help").stdout
+
+
+def test_a_mistyped_command_is_guessed():
+    result = mobot("upp")
+    assert result.returncode == 2
+    assert "Did you mean 'up'?" in result.stderr
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_a_port_that_is_none_is_refused(port):
+    result = mobot("up", "--port", port)
+    assert result.returncode == 2
+    assert "--port" in result.stderr

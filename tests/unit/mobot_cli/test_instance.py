@@ -1,0 +1,36 @@
+import os
+
+import pytest
+
+from mobot_cli import instance
+from mobot_cli.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path)
+
+
+async def test_the_second_claim_names_the_first_pid(layout):
+    held = await instance.claim(layout, patience_s=0)
+    assert instance.running_pid(layout) == os.getpid()
+    with pytest.raises(instance.AlreadyRunning, match=f"pid {os.getpid()}"):
+        await instance.claim(layout, patience_s=0)
+    held.release()
+    assert instance.running_pid(layout) is None
+    (await instance.claim(layout, patience_s=0)).release()
+
+
+async def test_children_that_remain_are_waited_for_and_then_told(layout):
+    held = await instance.claim(layout, patience_s=0)
+    of_a_child = os.dup(held.children_lock)
+    held.release()
+    assert instance.running_pid(layout) is None
+    with pytest.raises(instance.ChildrenRemain):
+        await instance.claim(layout, patience_s=0.1)
+    os.close(of_a_child)
+    (await instance.claim(layout, patience_s=0)).release()
+
+
+def test_nobody_runs_where_nothing_was_ever_started(layout):
+    assert instance.running_pid(layout) is None

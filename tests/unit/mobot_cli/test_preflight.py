@@ -1,0 +1,47 @@
+import socket
+
+import pytest
+
+from mobot_cli.layout import Layout
+from mobot_cli.preflight import CannotStart, Listener, check_ports, listener, prepare
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "65536", "1.5", " 80", "²"])
+def test_a_port_that_is_none_is_told_with_its_variable(text):
+    with pytest.raises(CannotStart, match="MOBOT_PORT="):
+        listener("gateway", "127.0.0.1", "MOBOT_PORT", 1, {"MOBOT_PORT": text})
+
+
+def test_an_empty_port_counts_as_absent():
+    assert listener("gateway", "127.0.0.1", "MOBOT_PORT", 18789, {"MOBOT_PORT": ""}).port == 18789
+
+
+def test_one_port_for_two_processes_is_refused():
+    listeners = [Listener("a", "127.0.0.1", 1, "MOBOT_A_PORT"), Listener("b", "127.0.0.1", 1, "MOBOT_B_PORT")]
+    with pytest.raises(CannotStart):
+        check_ports(listeners)
+
+
+def test_any_number_of_processes_may_ask_for_a_free_port():
+    check_ports([Listener(name, "127.0.0.1", 0, f"MOBOT_{name}_PORT") for name in "ab"])
+
+
+def test_a_port_whose_connections_are_only_closing_is_free():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = server.accept()
+            accepted.close()  # the server's side closes first, so TIME_WAIT stays on its port
+    check_ports([Listener("a", "127.0.0.1", port, "MOBOT_A_PORT")])
+
+
+def test_an_address_that_is_not_here_is_told():
+    with pytest.raises(CannotStart, match=r"port 1234 on 192\.0\.2\.1"):
+        check_ports([Listener("a", "192.0.2.1", 1234, "MOBOT_A_PORT")])
+
+
+def test_directories_are_made_for_the_user_alone(tmp_path):
+    layout = Layout(tmp_path / "data")
+    prepare(layout)
+    assert [path.stat().st_mode & 0o777 for path in (layout.data_dir, layout.run_dir, layout.log_dir)] == [0o700] * 3
+    assert {path.name for path in layout.data_dir.iterdir()} == {"run", "logs"}
