@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SUITE ?= core
 ARGS ?=
 
-.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check bench ci clean
+.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check bench ci clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,3 +51,7 @@ ci: ## what CI runs: lint, then every test
 
 clean: ## remove the environment and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+
+lock: ## renew the lock files from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --extra otlp --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra otlp --group dev --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
