@@ -9,7 +9,7 @@ from chassis.clock import Clock
 from gateway import errors, frames
 from gateway.frames import CloseCode, FrameInvalid, Request
 from gateway.handshake import Client, Handshake, HandshakeRefused
-from gateway.outbox import ChatDelta, Event, Goodbye, Outbox, SlowConsumer
+from gateway.outbox import StreamDelta, Event, Goodbye, Outbox, SlowConsumer
 from gateway.socket_adapter import Socket, SocketClosed
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class Connection:
             except SlowConsumer as slow:
                 self._give_up(slow)
 
-    def send_delta(self, delta: ChatDelta, payload: bytes) -> None:
+    def send_delta(self, delta: StreamDelta, payloads: tuple[bytes, bytes]) -> None:
         if not self._ended:
             try:
-                self._outbox.put_delta(delta, payload)
+                self._outbox.put_delta(delta, payloads)
             except SlowConsumer as slow:
                 self._give_up(slow)
 

@@ -75,6 +75,32 @@ def unavailable(message: str, *, retry_after_ms: int | None = None, **details: o
     return RequestRefused(ErrorShape(UNAVAILABLE, message, details, retryable=True, retry_after_ms=retry_after_ms))
 
 
+def _message_of(error: errors.AppError) -> str:
+    """The sentences clients know by heart, in their words; ours for everything else."""
+    metadata = error.metadata
+    match error.reason:
+        case "BOT_NOT_FOUND":
+            return f'Unknown agent id "{metadata.get("bot", "").removeprefix("bots/")}"'
+        case "LABEL_IN_USE":
+            return f"label already in use: {metadata.get('label', '')}"
+        case "SESSION_IS_MAIN":
+            return f"Cannot delete the main session ({_key_of(metadata)})."
+        case "SESSION_PERSISTENT":
+            return (
+                f"Cannot reset persistent session {_key_of(metadata)}: its context is protected. "
+                "Start another session, or make this one not persistent first."
+            )
+        case _:
+            return error.message
+
+
+def _key_of(metadata: Mapping[str, str]) -> str:
+    name = metadata.get("session", "")
+    _, _, rest = name.partition("bots/")
+    bot, _, session = rest.partition("/sessions/")
+    return f"agent:{bot}:{session}" if session else name
+
+
 def to_shape(error: errors.AppError) -> ErrorShape:
     """A service's error as a client's: reason in the clients' spelling ("session-persistent"), metadata beside it."""
     code = _CLIENT_CODES.get(error.code)
@@ -91,7 +117,7 @@ def to_shape(error: errors.AppError) -> ErrorShape:
         ]
     return ErrorShape(
         code,
-        error.message,
+        _message_of(error),
         details_json,
         retryable=error.code in _RETRYABLE,
         retry_after_ms=None if error.retry_after_s is None else round(error.retry_after_s * 1000),

@@ -10,7 +10,7 @@ from chassis.clock import Clock
 from gateway import frames, scopes
 from gateway.connection import Connection
 from gateway.frames import CloseCode
-from gateway.outbox import ChatDelta, Event
+from gateway.outbox import StreamDelta, Event
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Hub:
             if scopes.allows(connection.client.scopes, scopes.READ) and (to is None or to(connection)):
                 connection.send_event(event)
 
-    def broadcast_delta(self, delta: ChatDelta) -> None:
-        payload = delta.to_payload()
+    def broadcast_delta(self, delta: StreamDelta) -> None:
+        payloads = delta.to_payloads()
         for connection in self:
             if scopes.allows(connection.client.scopes, scopes.READ):
-                connection.send_delta(delta, payload)
+                connection.send_delta(delta, payloads)
 
     def presence(self) -> list[dict[str, object]]:
         """One entry for this gateway, one per client; oldest first."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway import frames
 
@@ -31,23 +31,25 @@ class Event:
 
 
 @dataclass(slots=True)
-class ChatDelta:
-    """A piece of a streamed answer.
+class StreamDelta:
+    """A piece of a streamed answer, which clients hear twice: as `agent` (stream assistant) and as `chat` (delta).
 
-    `head` holds the payload's fields except the two that change: the text since the delta before, and the
-    message so far. `text` is the whole answer so far.
+    The heads hold the fields of each payload that do not depend on the text. `new_text` is the text since the
+    piece before, `text` the whole answer so far; `replace` says that `text` does not continue what was sent.
     """
 
     run_id: str
-    head: Mapping[str, object]
+    agent_head: Mapping[str, object]
+    chat_head: Mapping[str, object]
     new_text: str
     text: str
     timestamp_ms: int
     replace: bool = False
 
-    def to_payload(self) -> bytes:
-        payload: dict[str, object] = {
-            **self.head,
+    def to_payloads(self) -> tuple[bytes, bytes]:
+        """The payloads of the agent event and of the chat event."""
+        chat: dict[str, object] = {
+            **self.chat_head,
             "state": "delta",
             "deltaText": self.new_text,
             "message": {
@@ -56,18 +58,32 @@ class ChatDelta:
                 "timestamp": self.timestamp_ms,
             },
         }
+        data: dict[str, object] = {"text": self.text, "delta": self.new_text}
         if self.replace:
-            payload["replace"] = True
-        return frames.dump(payload)
+            chat["replace"] = True
+            data["replace"] = True
+        agent = {**self.agent_head, "stream": "assistant", "ts": self.timestamp_ms, "data": data}
+        return frames.dump(agent), frames.dump(chat)
+
+    def joined(self, later: "StreamDelta") -> "StreamDelta":
+        """One piece that says what this and the later one say."""
+        return replace(
+            later,
+            new_text=later.new_text if later.replace else self.new_text + later.new_text,
+            replace=self.replace or later.replace,
+        )
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A queued delta: later ones of its run are joined to it until it is written."""
+    """A queued delta: later ones of its run are joined to it until it is written.
 
-    delta: ChatDelta
-    payload: bytes | None
-    size: int = 0
+    `payloads` are those serialised once for all sockets, until something is joined.
+    """
+
+    delta: StreamDelta
+    payloads: tuple[bytes, bytes] | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,7 @@ class Outbox:
     _open_deltas: dict[str, _Waiting] = field(default_factory=dict)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _event_seq: int = 0
+    _second_half: bytes | None = None
 
     def put_response(self, frame: bytes) -> None:
         self._append(frame, len(frame))
@@ -99,26 +116,19 @@ class Outbox:
             self._open_deltas.pop(event.run_id, None)
         self._append(event, len(event.payload))
 
-    def put_delta(self, delta: ChatDelta, payload: bytes) -> None:
-        """`payload` is the delta serialised once for all sockets; it is used unless this socket's waits already."""
+    def put_delta(self, delta: StreamDelta, payloads: tuple[bytes, bytes]) -> None:
+        """`payloads` are the delta serialised once for all sockets; used unless this socket is behind."""
+        size = len(payloads[0]) + len(payloads[1])
         waiting = self._open_deltas.get(delta.run_id)
         if waiting is None:
-            waiting = _Waiting(delta, payload, len(payload))
+            waiting = _Waiting(delta, payloads, size)
+            self._append(waiting, size)
             self._open_deltas[delta.run_id] = waiting
-            self._append(waiting, waiting.size)
             return
-        first = waiting.delta
-        waiting.delta = ChatDelta(
-            run_id=delta.run_id,
-            head=delta.head,
-            new_text=delta.new_text if delta.replace else first.new_text + delta.new_text,
-            text=delta.text,
-            timestamp_ms=delta.timestamp_ms,
-            replace=first.replace or delta.replace,
-        )
-        waiting.payload = None
-        self.queued_bytes += len(payload) - waiting.size
-        waiting.size = len(payload)
+        waiting.delta = waiting.delta.joined(delta)
+        waiting.payloads = None
+        self.queued_bytes += size - waiting.size
+        waiting.size = size
 
     def put_goodbye(self, goodbye: Goodbye) -> None:
         self._queue.append(goodbye)
@@ -126,6 +136,9 @@ class Outbox:
 
     async def take(self) -> bytes | Goodbye:
         """The next frame, complete. Waits until there is one."""
+        if self._second_half is not None:
+            frame, self._second_half = self._second_half, None
+            return frame
         while not self._queue:
             self._filled.clear()
             await self._filled.wait()
@@ -145,9 +158,10 @@ class Outbox:
                 self.queued_bytes -= item.size + _FRAME_OVERHEAD_BYTES
                 if self._open_deltas.get(item.delta.run_id) is item:
                     del self._open_deltas[item.delta.run_id]
-                self._event_seq += 1
-                payload = item.payload if item.payload is not None else item.delta.to_payload()
-                return frames.event("chat", payload, seq=self._event_seq)
+                agent, chat = item.payloads if item.payloads is not None else item.delta.to_payloads()
+                self._event_seq += 2
+                self._second_half = frames.event("chat", chat, seq=self._event_seq)
+                return frames.event("agent", agent, seq=self._event_seq - 1)
 
     def _append(self, item: "bytes | Event | _Waiting", size: int) -> None:
         if len(self._queue) >= self.max_frames or self.queued_bytes + size > self.max_bytes:

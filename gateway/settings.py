@@ -5,18 +5,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from chassis.settings import ChassisSettings
+from chassis.settings import MobotSettings
 
 
-class GatewaySettings(ChassisSettings):
+class GatewaySettings(MobotSettings):
     """Variables of the gateway process: MOBOT_HOST and MOBOT_PORT, and MOBOT_GATEWAY_* for the rest."""
 
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(18789, ge=0, le=65535, description="Port the gateway listens on; 0 takes a free one.")
-
-    gateway_registry_target: str = Field("", description="Where the registry service is; default: its Unix socket.")
-    gateway_session_target: str = Field("", description="Where the session service is; default: its Unix socket.")
-    gateway_router_target: str = Field("", description="Where the router service is; default: its Unix socket.")
 
     gateway_default_bot: str = Field("main", description="Bot that keys without an agent belong to.")
     gateway_control_ui_dir: Path | None = Field(

@@ -1,0 +1,99 @@
+"""The HTTP side: the WebSocket upgrade at /, the page at /, and the operators' endpoints."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from chassis.telemetry import Telemetry
+from gateway.edge import Edge
+from gateway.socket_adapter import UvicornSocket
+
+Readiness = Callable[[], Awaitable[Mapping[str, bool]]]
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def create_app(
+    edge: Edge, *, readiness: Readiness, telemetry: Telemetry, control_ui_dir: Path | None = None
+) -> Starlette:
+    """Routes. With `control_ui_dir` the OpenClaw Control UI is at / and the built-in page at /mobot."""
+
+    async def socket(websocket: WebSocket) -> None:
+        if edge.is_full:
+            await websocket.close(1013)
+            return
+        await websocket.accept()
+        await edge.serve(UvicornSocket(websocket))
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def readyz(_: Request) -> Response:
+        services = await readiness()
+        ok = all(services.values())
+        return JSONResponse({"ok": ok, "services": dict(services)}, status_code=200 if ok else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(telemetry.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    page = _page_response(files("gateway").joinpath("page/index.html").read_text(encoding="utf-8"))
+
+    async def built_in_page(_: Request) -> Response:
+        return page
+
+    routes: list[BaseRoute] = [
+        WebSocketRoute("/", socket),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/mobot", built_in_page),
+    ]
+    if control_ui_dir is None:
+        routes.append(Route("/", built_in_page))
+    else:
+        routes.append(Mount("/", _SinglePageFiles(control_ui_dir)))
+    return Starlette(routes=routes)
+
+
+def _page_response(html: str) -> Response:
+    """The page may run its own script and talk to its own host, and nothing else."""
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = " ".join(f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return Response(html, media_type="text/html", headers={**_SECURITY_HEADERS, "Content-Security-Policy": policy})
+
+
+class _SinglePageFiles(StaticFiles):
+    """Static files whose extension-less paths are screens of the one page."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory=directory, html=True)
+        self._index = directory / "index.html"
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException as error:
+            if error.status_code == 404 and "." not in path.rsplit("/", 1)[-1] and not path.startswith("api/"):
+                return FileResponse(self._index)
+            raise

@@ -1,0 +1,453 @@
+"""What clients hear about a turn: the session service's events and deltas as client events, in the clients' order.
+
+No I/O: a `TurnFeed` is fed frames of a watch and hands what comes out to its sink. Each runId gets exactly one
+terminal `chat` event, because the log holds exactly one `run_finished` for it and a watch sends each event once.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from gateway import frames
+from gateway.keys import agent_of, key_of
+from gateway.outbox import Event, StreamDelta
+from gateway.shapes import millis, session_row
+from gateway.transcript import content_of, message_of, text_of, usage_of
+from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
+
+# Runs that are streamed at once, and finished ones remembered so that none is finished twice.
+_MAX_RUNS = 10_000
+
+
+class Audience(Enum):
+    """Who gets an event."""
+
+    ALL = "all"
+    SESSIONS = "sessions"  # who subscribed to sessions
+    MESSAGES = "messages"  # who subscribed to sessions, or to this session's messages
+    TOOLS = "tools"  # who announced the capability "tool-events"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One client event and whom it is for. `sequence` is the log's, 0 for what is in no log."""
+
+    what: Event | StreamDelta
+    audience: Audience = Audience.ALL
+    key: str = ""
+    sequence: int = 0
+
+
+Sink = Callable[[Outgoing], None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run as far as this feed has seen it. `text` is the streamed text of the present step."""
+
+    run: str
+    key: str
+    agent: str
+    session_id: str = ""
+    seq: int = 0
+    step: int = 0
+    text: str = ""
+    sent_chars: int = 0
+    must_replace: bool = False
+    start_ms: int = 0
+    last_message: dict[str, Any] | None = None
+    last_text: str = ""
+    dirty: bool = False
+
+    def head(self) -> dict[str, object]:
+        return {"runId": self.run, "sessionKey": self.key, "agentId": self.agent, "seq": self.seq}
+
+    def begin_again(self) -> None:
+        """What was streamed so far belongs to a step or an attempt that is over."""
+        self.must_replace = self.must_replace or self.sent_chars > 0
+        self.text = ""
+        self.sent_chars = 0
+        self.dirty = False
+
+
+@dataclass(slots=True)
+class TurnFeed:
+    """Translates frames. `now_ms` is the time in milliseconds since the epoch."""
+
+    sink: Sink
+    now_ms: Callable[[], int]
+    _runs: "OrderedDict[str, _Run]" = field(default_factory=OrderedDict)
+    _finished: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    _sequence: int = 0
+
+    def feed(self, frame: session_service_pb2.WatchEventsResponse) -> None:
+        """One frame: its events, then its deltas. Deltas wait for `flush`."""
+        rows = {session.name: session_row(session) for session in frame.sessions}
+        for event in frame.events:
+            self._sequence = event.sequence
+            self._event(event, rows.get(event.session))
+        self._sequence = 0
+        for delta in frame.deltas:
+            self._delta(delta)
+
+    def flush(self) -> None:
+        """Sends the text that deltas have brought since the last flush."""
+        for run in self._runs.values():
+            if run.dirty:
+                self._flush(run)
+
+    @property
+    def has_unsent(self) -> bool:
+        return any(run.dirty for run in self._runs.values())
+
+    def text_of_run(self, run: str) -> str:
+        """The streamed text of a run in flight so far, "" when there is none."""
+        known = self._runs.get(run)
+        return known.text if known else ""
+
+    def lacks_message_of(self, event: event_pb2.Event) -> bool:
+        """Whether the run ended by `event` began before this feed did, so that its last message is not known."""
+        return (
+            event.WhichOneof("payload") == "run_finished"
+            and event.run not in self._finished
+            and (event.run not in self._runs or self._runs[event.run].last_message is None)
+        )
+
+    def learn_message(self, message: event_pb2.Event) -> None:
+        """Tells the feed a run's last message, read from the log."""
+        self._keep_message(self._run_of(message), message)
+
+    # One event of the log.
+
+    def _event(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
+        match event.WhichOneof("payload"):
+            case "message":
+                self._message(event, row)
+            case "tool_called":
+                self._tool_called(event)
+            case "tool_returned":
+                self._tool_returned(event)
+            case "run_started":
+                self._run_started(event, row)
+            case "run_retrying":
+                self._run_retrying(event)
+            case "run_finished":
+                self._run_finished(event, row)
+            case "decision_requested":
+                self._decision_requested(event)
+            case "session_created" | "session_undeleted":
+                self._changed(event, row, reason="create")
+            case "session_updated" | "session_archived" | "session_unarchived":
+                self._changed(event, row, reason="patch")
+            case "session_reset":
+                self._changed(event, row, reason="reset")
+                self._session_message(event, row)
+            case "session_deleted":
+                self._changed(event, None, reason="delete")
+                # Without a key it means: fetch the list again.
+                payload = frames.dump({"reason": "delete", "ts": millis(event.create_time)})
+                self._send("sessions.changed", payload, audience=Audience.SESSIONS)
+            case _:
+                pass
+
+    def _message(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
+        message = event.message
+        if message.role == event_pb2.ROLE_USER:
+            self._changed(event, row, reason="send")
+            self._session_message(event, row)
+            return
+        if not event.run:
+            self._session_message(event, row)
+            if message.role == event_pb2.ROLE_ASSISTANT:
+                self._injected(event)
+            return
+        run = self._run_of(event)
+        if message.role == event_pb2.ROLE_ASSISTANT:
+            self._complete_text(run, text_of(message.parts))
+            self._keep_message(run, event)
+        self._session_message(event, row)
+        run.begin_again()
+
+    def _keep_message(self, run: _Run, event: event_pb2.Event) -> None:
+        run.last_message = message_of(event)
+        run.last_text = text_of(event.message.parts)
+
+    def _complete_text(self, run: _Run, text: str) -> None:
+        """Streams what is missing of a committed message, so that the deltas of each message add up to it."""
+        if not text or run.text == text:
+            self._flush(run)
+            return
+        if not text.startswith(run.text):
+            run.must_replace = True
+            run.sent_chars = 0
+        run.text = text
+        run.dirty = True
+        self._flush(run)
+
+    def _injected(self, event: event_pb2.Event) -> None:
+        payload = {
+            "runId": event.id if event.id.startswith("inject-") else f"inject-{event.id}",
+            "sessionKey": key_of(event.session),
+            "agentId": agent_of(event.session),
+            "seq": 0,
+            "state": "final",
+            "message": message_of(event),
+        }
+        self._send("chat", frames.dump(payload), key=key_of(event.session))
+
+    def _run_started(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
+        run = self._run_of(event)
+        if event.run_started.attempt > 1:
+            run.begin_again()
+        if not run.start_ms:
+            run.start_ms = millis(event.create_time)
+        self._agent(run, "lifecycle", {"phase": "start", "startedAt": run.start_ms}, event)
+        self._changed(event, row, reason="agent.run.started")
+        self._changed(event, row, phase="start")
+        self._chat(run, {"state": "status", "phase": "starting_model"})
+
+    def _run_retrying(self, event: event_pb2.Event) -> None:
+        run = self._run_of(event)
+        self._flush(run)
+        run.begin_again()
+        retrying = event.run_retrying
+        data = {"phase": "retrying", "attempt": retrying.attempt, "error": retrying.error_message}
+        if retrying.HasField("next_attempt_time"):
+            data["nextAttemptAt"] = millis(retrying.next_attempt_time)
+        self._agent(run, "run_status", data, event)
+
+    def _decision_requested(self, event: event_pb2.Event) -> None:
+        asked = event.decision_requested
+        data = {"phase": "needs_decision", "question": asked.question, "choices": list(asked.choices)}
+        self._agent(self._run_of(event), "run_status", data, event)
+
+    def _run_finished(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
+        if event.run in self._finished:
+            return
+        run = self._run_of(event)
+        self._flush(run)
+        finished = event.run_finished
+        succeeded = finished.outcome == session_pb2.RUN_OUTCOME_SUCCEEDED
+        cancelled = finished.outcome == session_pb2.RUN_OUTCOME_CANCELLED
+        start_ms = millis(finished.start_time) if finished.HasField("start_time") else run.start_ms
+        lifecycle: dict[str, object] = {
+            "phase": "end" if succeeded or cancelled else "error",
+            "startedAt": start_ms or millis(event.create_time),
+            "endedAt": millis(event.create_time),
+            "aborted": cancelled,
+            "stopReason": finished.stop_reason or ("rpc" if cancelled else "stop" if succeeded else "error"),
+        }
+        if not succeeded and not cancelled:
+            lifecycle["error"] = _error_text(finished)
+        if finished.HasField("usage") and finished.usage.output_tokens:
+            self._agent(run, "usage", {"outputTokens": finished.usage.output_tokens}, event)
+        self._agent(run, "lifecycle", lifecycle, event)
+        self._chat(run, _terminal(run, finished))
+        self._changed(event, row, reason="agent.input.settled")
+        self._changed(event, row, phase=str(lifecycle["phase"]))
+        self._runs.pop(run.run, None)
+        self._finished[run.run] = None
+        while len(self._finished) > _MAX_RUNS:
+            self._finished.popitem(last=False)
+
+    def _tool_called(self, event: event_pb2.Event) -> None:
+        run = self._run_of(event)
+        self._flush(run)
+        called = event.tool_called
+        row = message_of(event) or {}
+        arguments = row["content"][0]["arguments"]
+        data = {"phase": "start", "name": called.tool, "toolCallId": called.call_id, "args": arguments}
+        self._agent(run, "tool", data, event, audience=Audience.TOOLS)
+        self._session_message(event, None)
+
+    def _tool_returned(self, event: event_pb2.Event) -> None:
+        run = self._run_of(event)
+        returned = event.tool_returned
+        data = {
+            "phase": "result",
+            "name": returned.tool,
+            "toolCallId": returned.call_id,
+            "isError": returned.is_error,
+            "result": {"content": content_of(returned.parts)},
+        }
+        self._agent(run, "tool", data, event, audience=Audience.TOOLS)
+        self._session_message(event, None)
+
+    # Deltas.
+
+    def _delta(self, delta: event_pb2.Delta) -> None:
+        if delta.run in self._finished:
+            return
+        run = self._runs.get(delta.run) or self._new_run(delta.run, delta.session)
+        if delta.kind == event_pb2.DELTA_KIND_THINKING:
+            self._live(run, "thinking", {"delta": delta.text})
+            return
+        if delta.kind == event_pb2.DELTA_KIND_PROGRESS:
+            self._live(run, "run_status", {"phase": "progress", "text": delta.text})
+            return
+        if delta.step != run.step:
+            self._flush(run)
+            run.begin_again()
+            run.step = delta.step
+        if delta.replace:
+            known = run.text
+            run.text = delta.text
+            if not delta.text.startswith(known[: run.sent_chars]):
+                run.must_replace = run.must_replace or run.sent_chars > 0
+                run.sent_chars = 0
+            run.dirty = run.dirty or len(run.text) > run.sent_chars
+            return
+        if delta.offset > len(run.text):
+            # Pieces in between were dropped because we were slow; a snapshot follows.
+            return
+        fresh = delta.text[len(run.text) - delta.offset :]
+        if fresh:
+            run.text += fresh
+            run.dirty = True
+
+    def _flush(self, run: _Run) -> None:
+        run.dirty = False
+        if run.sent_chars >= len(run.text) and not (run.must_replace and run.text):
+            return
+        run.seq += 1
+        head = run.head()
+        delta = StreamDelta(
+            run_id=run.run,
+            agent_head=head,
+            chat_head=head,
+            new_text=run.text[run.sent_chars :],
+            text=run.text,
+            timestamp_ms=self.now_ms(),
+            replace=run.must_replace,
+        )
+        run.sent_chars = len(run.text)
+        run.must_replace = False
+        self.sink(Outgoing(delta, key=run.key))
+
+    # Sending.
+
+    def _agent(
+        self,
+        run: _Run,
+        stream: str,
+        data: Mapping[str, object],
+        event: event_pb2.Event,
+        *,
+        audience: Audience = Audience.ALL,
+    ) -> None:
+        run.seq += 1
+        payload = {**run.head(), "stream": stream, "ts": millis(event.create_time), "data": data}
+        if event.session_uid:
+            payload["sessionId"] = event.session_uid
+        self._send("agent", frames.dump(payload), audience=audience, key=run.key, run_id=run.run)
+
+    def _live(self, run: _Run, stream: str, data: Mapping[str, object]) -> None:
+        self._flush(run)
+        run.seq += 1
+        payload = {**run.head(), "stream": stream, "ts": self.now_ms(), "data": data}
+        self._send("agent", frames.dump(payload), key=run.key, run_id=run.run)
+
+    def _chat(self, run: _Run, fields: Mapping[str, object]) -> None:
+        self._send("chat", frames.dump({**run.head(), **fields}), key=run.key, run_id=run.run)
+
+    def _session_message(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
+        message = message_of(event)
+        if message is None:
+            return
+        key = key_of(event.session)
+        payload: dict[str, object] = {
+            "sessionKey": key,
+            "agentId": agent_of(event.session),
+            "message": message,
+            "messageId": event.id,
+            "messageSeq": event.sequence,
+        }
+        if message["__openclaw"].get("senderIsOwner"):
+            payload["senderIsOwner"] = True
+        if row is not None:
+            payload["session"] = row
+        self._send("session.message", frames.dump(payload), audience=Audience.MESSAGES, key=key, run_id=event.run)
+
+    def _changed(
+        self, event: event_pb2.Event, row: Mapping[str, Any] | None, *, reason: str = "", phase: str = ""
+    ) -> None:
+        payload: dict[str, object] = {
+            "sessionKey": key_of(event.session),
+            "agentId": agent_of(event.session),
+            "sessionId": event.session_uid,
+            "ts": millis(event.create_time),
+        }
+        if reason:
+            payload["reason"] = reason
+        if phase:
+            payload["phase"] = phase
+        if event.run:
+            payload["runId"] = event.run
+        if row is not None:
+            payload["session"] = row
+        self._send(
+            "sessions.changed",
+            frames.dump(payload),
+            audience=Audience.SESSIONS,
+            key=key_of(event.session),
+            run_id=event.run,
+        )
+
+    def _send(
+        self, name: str, payload: bytes, *, audience: Audience = Audience.ALL, key: str = "", run_id: str = ""
+    ) -> None:
+        self.sink(Outgoing(Event(name, payload, run_id=run_id), audience, key, self._sequence))
+
+    def _run_of(self, event: event_pb2.Event) -> _Run:
+        run = self._runs.get(event.run) or self._new_run(event.run, event.session)
+        run.session_id = event.session_uid or run.session_id
+        return run
+
+    def _new_run(self, run_id: str, session: str) -> _Run:
+        run = _Run(run_id, key_of(session), agent_of(session))
+        self._runs[run_id] = run
+        while len(self._runs) > _MAX_RUNS:
+            self._runs.popitem(last=False)
+        return run
+
+
+def last_message(events: Iterable[event_pb2.Event]) -> event_pb2.Event | None:
+    """The newest assistant message among a run's events, whole ones before partial ones."""
+    found: event_pb2.Event | None = None
+    for event in sorted(events, key=lambda event: event.sequence):
+        if event.WhichOneof("payload") != "message" or event.message.role != event_pb2.ROLE_ASSISTANT:
+            continue
+        if found is None or not event.message.partial or found.message.partial:
+            found = event
+    return found
+
+
+def _terminal(run: _Run, finished: event_pb2.RunFinished) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    if run.last_message is not None:
+        fields["message"] = {
+            name: value for name, value in run.last_message.items() if name not in ("__openclaw", "partial")
+        }
+    if finished.outcome == session_pb2.RUN_OUTCOME_SUCCEEDED:
+        fields |= {"state": "final", "stopReason": finished.stop_reason or "stop"}
+        if finished.HasField("usage"):
+            fields["usage"] = usage_of(finished.usage)
+        return fields
+    if finished.outcome == session_pb2.RUN_OUTCOME_CANCELLED:
+        return fields | {"state": "aborted", "stopReason": "rpc"}
+    expired = finished.outcome == session_pb2.RUN_OUTCOME_EXPIRED
+    return fields | {
+        "state": "error",
+        "errorMessage": _error_text(finished),
+        "errorKind": "timeout" if expired else "unknown",
+        "stopReason": "error",
+    }
+
+
+def _error_text(finished: event_pb2.RunFinished) -> str:
+    if finished.error_message:
+        return finished.error_message
+    outcome = session_pb2.RunOutcome.Name(finished.outcome).removeprefix("RUN_OUTCOME_").lower().replace("_", " ")
+    return f"the run ended: {finished.error_reason or outcome}"

@@ -1,0 +1,72 @@
+"""Runs the ASGI app: binds the port first, so that a taken one is a clear error, and leaves signals to __main__."""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from chassis import errors
+from gateway.frames import MAX_PAYLOAD_BYTES
+from gateway.socket_adapter import GatewayWebSocketProtocol
+
+
+class PortInUse(errors.FailedPrecondition):
+    """Somebody else listens on the address."""
+
+    reason = "PORT_IN_USE"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        PortInUse: naming the address and the way out.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise PortInUse(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what listens there or set MOBOT_PORT",
+            metadata={"address": f"{host}:{port}"},
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process drains in its own order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def create_server(app: Starlette, *, ping_interval_s: float, trusted_proxies: str) -> WebServer:
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws=GatewayWebSocketProtocol,
+        ws_max_size=MAX_PAYLOAD_BYTES,
+        ws_ping_interval=ping_interval_s,
+        ws_ping_timeout=ping_interval_s,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=trusted_proxies,
+        timeout_graceful_shutdown=2,
+    )
+    return WebServer(config)
