@@ -3,8 +3,8 @@
 The supervisor gives each child one end of a socket pair and names its descriptor in the environment variable
 `SUPERVISOR_FD` (no `MOBOT_` prefix: it is a fact about this process, not a setting). Two things travel on it:
 
-- up: one line of JSON when the child serves, `{"ready": {"registry": 50051}}`, with the TCP ports it really bound;
-- down: nothing, ever. End of file means that the supervisor is gone, even by `kill -9`, since the kernel closes its end.
+- up: the line `ready` when the child serves;
+- down: nothing, ever. End of file means that the supervisor is gone, even by `kill -9`: the kernel closes its end.
 
 At end of file the child sends itself SIGTERM, so that it drains as it would for an operator, and is ended hard after
 `grace_s`. A process that nobody supervises has no such variable: then `ready` does nothing and nothing is watched.
@@ -16,14 +16,14 @@ Use it as the first thing in `main`, before the slow imports:
     await serve(hosts, on_ready=line.ready)
 """
 
-import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 
 ENVIRONMENT_VARIABLE = "SUPERVISOR_FD"
+READY = b"ready\n"
 EXIT_ABANDONED = 70
 """Exit code of a child that outlived its supervisor by more than its grace."""
 
@@ -34,13 +34,12 @@ class Lifeline:
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line
 
-    def ready(self, ports: Mapping[str, int] | None = None) -> None:
-        """Tells the supervisor that this process serves, and on which TCP ports (name -> port)."""
+    def ready(self) -> None:
+        """Tells the supervisor that this process serves."""
         if self._line is None:
             return
-        message = json.dumps({"ready": dict(ports or {})}).encode() + b"\n"
         try:
-            self._line.sendall(message)
+            self._line.sendall(READY)
         except (BrokenPipeError, ConnectionResetError):
             return  # the supervisor is gone: the watching thread has seen it too and is stopping this process
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chassis import lifeline
 from mobot_cli import logfile
-from mobot_cli.ready import HttpProbe, Ports, wait_until_ready
+from mobot_cli.ready import HttpProbe, wait_until_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ready(self) -> Ports:
-        """The ports it bound, once it is ready; never returns for a child that dies first."""
-        return await wait_until_ready(self._line, self.spec.probe)
+    async def ready(self) -> None:
+        """Returns once it is ready; never returns for a child that dies first."""
+        await wait_until_ready(self._line, self.spec.probe)
 
     async def ended(self) -> int:
         """The exit code, negative for a signal."""

@@ -1,11 +1,12 @@
 """What must hold before any process is started: a directory that can be written, ports that are free."""
 
+import contextlib
 import errno
 import os
 import socket
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobot_cli.layout import Layout
@@ -24,6 +25,10 @@ class Listener:
     port: int
     variable: str
 
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def listener(process: str, host: str, variable: str, default: int, environment: Mapping[str, str]) -> Listener:
     """Reads a port setting.
@@ -37,39 +42,43 @@ def listener(process: str, host: str, variable: str, default: int, environment: 
     return Listener(process, host, int(text), variable)
 
 
-def check_ports(listeners: Sequence[Listener]) -> None:
-    """Raises:
-    CannotStart: two settings name the same port, or a port cannot be listened on.
+def settle_ports(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
+    """Proves that every port can be listened on, and chooses one for every 0.
+
+    Chosen here and not by the process that listens, so that a restarted process is found at the port it had.
+
+    Raises:
+        CannotStart: two settings name the same port, or a port cannot be listened on.
     """
     taken: dict[tuple[str, int], str] = {}
-    for each in listeners:
-        if each.port == 0:
-            continue
-        other = taken.setdefault((each.host, each.port), each.variable)
-        if other != each.variable:
-            raise CannotStart(f"{other} and {each.variable} are both {each.port}: each process needs a port of its own")
-        _check_port(each)
+    settled: list[Listener] = []
+    with contextlib.ExitStack() as held:  # until all are chosen, so that no two are the same
+        for each in listeners:
+            other = taken.setdefault((each.host, each.port), each.variable) if each.port else each.variable
+            if other != each.variable:
+                raise CannotStart(f"{other} and {each.variable} are both {each.port}: each needs a port of its own")
+            settled.append(replace(each, port=held.enter_context(_listening(each)).getsockname()[1]))
+    return tuple(settled)
 
 
-def _check_port(each: Listener) -> None:
-    way_out = f"Stop whatever uses it, or set {each.variable} to another port (0 means any free one)."
-    if each.variable == "MOBOT_PORT":
-        way_out = "Stop whatever uses it, or choose another port: mobot up --port <port> (or MOBOT_PORT)."
-    family = socket.AF_INET6 if ":" in each.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+def _listening(each: Listener) -> socket.socket:
+    probe = socket.socket(socket.AF_INET6 if ":" in each.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
         # As the servers do: a connection that is only being closed does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((each.host, each.port))
-            probe.listen(1)
-        except OSError as error:
-            what = {
-                errno.EADDRINUSE: "is in use by another program",
-                errno.EACCES: "may not be used by this user",
-            }.get(error.errno or 0, f"cannot be used: {error.strerror}")
-            raise CannotStart(
-                f"port {each.port} on {each.host}, wanted by {each.process}, {what}. {way_out}"
-            ) from error
+        probe.bind((each.host, each.port))
+        probe.listen(1)
+    except OSError as error:
+        probe.close()
+        what = {
+            errno.EADDRINUSE: "is in use by another program",
+            errno.EACCES: "may not be used by this user",
+        }.get(error.errno or 0, f"cannot be used: {error.strerror}")
+        way_out = f"Stop whatever uses it, or set {each.variable} to another port (0 means any free one)."
+        if each.variable == "MOBOT_PORT":
+            way_out = "Stop whatever uses it, or choose another port: mobot up --port <port> (or MOBOT_PORT)."
+        raise CannotStart(f"port {each.port} on {each.host}, wanted by {each.process}, {what}. {way_out}") from error
+    return probe
 
 
 def prepare(layout: Layout) -> None:

@@ -1,8 +1,7 @@
-"""Which processes `mobot up` runs in each layout, and which TCP addresses they want."""
+"""Which processes `mobot up` runs in each layout, on which TCP addresses, and how they find each other."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from mobot_cli.child import ChildSpec
 from mobot_cli.layout import DEFAULT_GATEWAY_PORT, DEFAULT_HOST, DEFAULT_SERVICE_PORTS, SERVICES, Layout
@@ -13,75 +12,81 @@ from mobot_cli.ready import HttpProbe
 _EDGE, _ROUTER, _SERVICES = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that one start needs to know."""
-
-    children: tuple[ChildSpec, ...]
-    listeners: tuple[Listener, ...]
-
-
-def plan(layout: Layout, *, isolated: bool, port: int | None, environment: Mapping[str, str]) -> Plan:
-    """The processes of the default layout (core, gateway, runner), or with `isolated` one process per service.
+def listeners(*, port: int | None, environment: Mapping[str, str]) -> tuple[Listener, ...]:
+    """The gateway and the four services, as the flag `port` and the settings want them.
 
     Raises:
-        CannotStart: a port setting is not a port.
+        CannotStart: a setting is not a port.
     """
-    gateway = _gateway_listener(port, environment)
-    services = tuple(
-        listener(
-            service,
-            environment.get(f"MOBOT_{service.upper()}_HOST") or DEFAULT_HOST,
-            f"MOBOT_{service.upper()}_PORT",
-            DEFAULT_SERVICE_PORTS[service],
-            environment,
-        )
-        for service in SERVICES
-    )
-    edge = (
-        _child(
-            layout,
-            "gateway",
-            "gateway",
-            _EDGE,
-            {"MOBOT_PORT": str(gateway.port)} if port is not None else {},
-            HttpProbe("gateway", gateway.host, gateway.port),
+    wanted = environment if port is None else {**environment, "MOBOT_PORT": str(port)}
+    return (
+        listener("gateway", _host("MOBOT_HOST", environment), "MOBOT_PORT", DEFAULT_GATEWAY_PORT, wanted),
+        *(
+            listener(
+                service,
+                _host(f"MOBOT_{service.upper()}_HOST", environment),
+                f"MOBOT_{service.upper()}_PORT",
+                DEFAULT_SERVICE_PORTS[service],
+                environment,
+            )
+            for service in SERVICES
         ),
-        _child(layout, "runner", "bot_runner", _EDGE),
     )
-    if isolated:
-        stages = {"router": _ROUTER}
-        hosts = tuple(
-            _child(layout, service, f"{service}_service", stages.get(service, _SERVICES)) for service in SERVICES
-        )
-    else:
-        hosts = (_child(layout, "core", "mobot_cli.core", _SERVICES),)
-    return Plan((*hosts, *edge), (gateway, *services))
 
 
-def _gateway_listener(port: int | None, environment: Mapping[str, str]) -> Listener:
-    host = environment.get("MOBOT_HOST") or DEFAULT_HOST
-    if port is not None:
-        return Listener("gateway", host, port, "MOBOT_PORT")
-    return listener("gateway", host, "MOBOT_PORT", DEFAULT_GATEWAY_PORT, environment)
+def children(
+    layout: Layout, ports: Sequence[Listener], *, isolated: bool, environment: Mapping[str, str]
+) -> tuple[ChildSpec, ...]:
+    """The processes of the default layout (core, gateway, runner), or with `isolated` one process per service.
 
+    Each is told by its environment where it listens and where it finds the others, as far as it needs to know: a
+    variable of somebody else's makes a process load all settings classes at start, to tell it from a misspelt one.
+    """
+    by_process = {each.process: each for each in ports}
+    found = targets(layout, environment)
+    gateway = by_process["gateway"]
 
-def _child(
-    layout: Layout,
-    name: str,
-    module: str,
-    stop_stage: int,
-    environment: Mapping[str, str] | None = None,
-    probe: HttpProbe | None = None,
-) -> ChildSpec:
-    return ChildSpec(
-        name=name,
-        command=python(module),
-        log_file=layout.log_file(name),
-        stop_stage=stop_stage,
-        environment={"MOBOT_DATA_DIR": str(layout.data_dir), **(environment or {})},
-        probe=probe,
+    def child(
+        name: str, module: str, stop_stage: int, said: Mapping[str, str], probe: HttpProbe | None = None
+    ) -> ChildSpec:
+        said = {**_always(layout, environment), **said}
+        return ChildSpec(name, python(module), layout.log_file(name), stop_stage, said, probe)
+
+    def ports_of(*processes: str) -> Mapping[str, str]:
+        return {by_process[process].variable: str(by_process[process].port) for process in processes}
+
+    edge = (
+        child("gateway", "gateway", _EDGE, {**ports_of("gateway"), **found}, HttpProbe(gateway.host, gateway.port)),
+        child("runner", "bot_runner", _EDGE, found),
     )
+    if not isolated:
+        return (child("core", "mobot_cli.core", _SERVICES, ports_of(*SERVICES)), *edge)
+    stages = {"router": _ROUTER}
+    calls_others = {"router", "session"}
+    return (
+        *(
+            child(
+                service,
+                f"{service}_service",
+                stages.get(service, _SERVICES),
+                {**ports_of(service), **(found if service in calls_others else {})},
+            )
+            for service in SERVICES
+        ),
+        *edge,
+    )
+
+
+def demo(layout: Layout, environment: Mapping[str, str]) -> ChildSpec:
+    """The one-shot that makes the demo bots."""
+    said = {**_always(layout, environment), **targets(layout, environment)}
+    return ChildSpec("demo", python("mobot_cli.demo"), layout.log_file("demo"), environment=said)
+
+
+def targets(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
+    """The services' sockets as MOBOT_*_TARGET variables, as far as the environment does not say otherwise."""
+    variables = {f"MOBOT_{service.upper()}_TARGET": layout.target(service) for service in SERVICES}
+    return {name: environment.get(name) or target for name, target in variables.items()}
 
 
 def python(module: str) -> tuple[str, ...]:
@@ -90,3 +95,15 @@ def python(module: str) -> tuple[str, ...]:
     -P: a folder called `gateway` or a file `token.py` where the user happens to stand must not be imported.
     """
     return (sys.executable, "-P", "-m", module)
+
+
+def _always(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "MOBOT_DATA_DIR": str(layout.data_dir),
+        # Each of gRPC's threads would otherwise get an arena of its own and keep what it once used.
+        "MALLOC_ARENA_MAX": environment.get("MALLOC_ARENA_MAX", "2"),
+    }
+
+
+def _host(variable: str, environment: Mapping[str, str]) -> str:
+    return environment.get(variable) or DEFAULT_HOST

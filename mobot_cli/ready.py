@@ -1,75 +1,67 @@
 """How the supervisor learns that a child serves.
 
-Every child may say so itself with one line on its lifeline (chassis/lifeline.py), which also tells the ports it
-bound. A child with an HTTP address is ready too when `GET <path>` answers 200; whichever comes first counts. The HTTP
-client is thirty lines on asyncio streams because the supervisor must stay small: it imports neither grpc nor an HTTP
-library.
+Every child may say so itself with a line on its lifeline (chassis/lifeline.py). A child with an HTTP address is ready
+too when `GET <path>` answers 200; whichever comes first counts. The HTTP client is thirty lines on asyncio streams
+because the supervisor must stay small: it imports neither grpc nor an HTTP library.
 """
 
 import asyncio
-import json
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-_LONGEST_LINE_BYTES = 4096
+from chassis import lifeline
+
 _PROBE_INTERVAL_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
-
-Ports = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class HttpProbe:
-    """`GET http://host:port/path`; the port is told as `process` in the bound ports."""
+    """`GET http://host:port/path`."""
 
-    process: str
     host: str
     port: int
     path: str = "/readyz"
 
 
-async def wait_until_ready(line: socket.socket, probe: HttpProbe | None) -> Ports:
-    """Returns the bound ports once the child is ready; never returns for a child that dies first.
+async def wait_until_ready(line: socket.socket, probe: HttpProbe | None) -> None:
+    """Returns once the child is ready; never returns for a child that dies first.
 
     The caller bounds the waiting and watches the process.
     """
     waits = [asyncio.ensure_future(_wait_for_line(line))]
-    if probe is not None and probe.port:
+    if probe is not None:
         waits.append(asyncio.ensure_future(_wait_for_http(probe)))
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
+        done.pop().result()
     finally:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def _wait_for_line(line: socket.socket) -> Ports:
+async def _wait_for_line(line: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     received = b""
-    while b"\n" not in received and len(received) < _LONGEST_LINE_BYTES:
+    while lifeline.READY not in received:
         try:
-            chunk = await loop.sock_recv(line, _LONGEST_LINE_BYTES)
+            chunk = await loop.sock_recv(line, 64)
         except ConnectionResetError:
             chunk = b""
         if not chunk:  # the child is gone, or closed its end: its exit is somebody else's to notice
             await asyncio.Event().wait()
-        received += chunk
-    ports: Ports = json.loads(received.partition(b"\n")[0])["ready"]
-    return ports
+        received = received[-len(lifeline.READY) :] + chunk
 
 
-async def _wait_for_http(probe: HttpProbe) -> Ports:
+async def _wait_for_http(probe: HttpProbe) -> None:
     while True:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                status = await _get(probe)
+                if await _get(probe) == 200:
+                    return
         except (OSError, EOFError, ValueError, TimeoutError):
-            status = 0
-        if status == 200:
-            return {probe.process: probe.port}
+            pass  # not yet
         await asyncio.sleep(_PROBE_INTERVAL_S)
 
 

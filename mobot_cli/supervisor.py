@@ -14,7 +14,6 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from mobot_cli.child import Child, ChildSpec, exit_text
-from mobot_cli.ready import Ports
 from mobot_cli.restart_policy import Deaths, RestartPolicy
 from mobot_cli.screen import Screen
 
@@ -53,7 +52,7 @@ class Supervisor:
         self._chance = chance
         self._inherited = inherited
         self._running: dict[str, Child] = {}
-        self._ready: dict[str, Ports] = {}
+        self._were_ready: set[str] = set()
         self._all_ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -64,10 +63,10 @@ class Supervisor:
             self._stop_now.set()
         self._stop.set()
 
-    async def run(self, when_ready: Callable[[Ports], Awaitable[None]]) -> int:
+    async def run(self, when_ready: Callable[[], Awaitable[None]]) -> int:
         """Keeps the children until a stop is asked for; returns the exit code.
 
-        `when_ready` is called once, when all children are ready for the first time, with all bound ports.
+        `when_ready` is called once, when all children have become ready.
         """
         exit_code = 0
         with self._signals():
@@ -90,9 +89,9 @@ class Supervisor:
             self._screen.progress("stopped")
         return exit_code
 
-    async def _tell_ready(self, when_ready: Callable[[Ports], Awaitable[None]]) -> None:
+    async def _tell_ready(self, when_ready: Callable[[], Awaitable[None]]) -> None:
         await self._all_ready.wait()
-        await when_ready({name: port for ports in self._ready.values() for name, port in ports.items()})
+        await when_ready()
 
     async def _keep(self, spec: ChildSpec) -> None:
         """Starts `spec` again and again, until there is no point in it."""
@@ -131,12 +130,11 @@ class Supervisor:
                 {ready, ended}, timeout=self._policy.start_timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
             if ready.done():
-                again = child.spec.name in self._ready
-                self._ready[child.spec.name] = ready.result()
-                self._screen.progress(
-                    f"{child.spec.name} {'ready again' if again else 'ready'} in {loop.time() - started:.1f} s"
-                )
-                if len(self._ready) == len(self._specs):
+                ready.result()
+                again = " again" if child.spec.name in self._were_ready else ""
+                self._screen.progress(f"{child.spec.name} ready{again} in {loop.time() - started:.1f} s")
+                self._were_ready.add(child.spec.name)
+                if len(self._were_ready) == len(self._specs):
                     self._all_ready.set()
                 return loop.time()
             if not ended.done():

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobot_cli import instance, logfile, preflight
-from mobot_cli.child import Child, ChildSpec
+from mobot_cli import instance, logfile, preflight, processes
+from mobot_cli.child import Child
 from mobot_cli.layout import SERVICES, Layout, layout_of
-from mobot_cli.processes import Plan, plan, python
-from mobot_cli.ready import Ports
+from mobot_cli.preflight import Listener
 from mobot_cli.restart_policy import RestartPolicy
 from mobot_cli.screen import Screen
 from mobot_cli.supervisor import EXIT_SETTINGS, Supervisor
@@ -86,45 +85,40 @@ def up(options: UpOptions) -> int:
 
 
 async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
-    todo = plan(layout, isolated=options.isolated, port=options.port, environment=os.environ)
+    wanted = processes.listeners(port=options.port, environment=os.environ)
     preflight.prepare(layout)
     held = await instance.claim(layout, patience_s=_EARLIER_CHILDREN_PATIENCE_S)
     try:
-        preflight.check_ports(todo.listeners)
-        for child in todo.children:
+        ports = preflight.settle_ports(wanted)
+        children = processes.children(layout, ports, isolated=options.isolated, environment=os.environ)
+        for child in children:
             logfile.rotate(child.log_file)
-        screen.progress(f"starting {', '.join(child.name for child in todo.children)}; data in {layout.data_dir}")
+        screen.progress(f"starting {', '.join(child.name for child in children)}; data in {layout.data_dir}")
         supervisor = Supervisor(
-            todo.children,
+            children,
             policy=RestartPolicy(),
             screen=screen,
             chance=random.Random(),
             inherited=(held.children_lock,),
         )
-        return await supervisor.run(functools.partial(_when_ready, layout, options, todo, screen))
+        return await supervisor.run(functools.partial(_when_ready, layout, options, ports, screen))
     finally:
         held.release()
 
 
-async def _when_ready(layout: Layout, options: UpOptions, todo: Plan, screen: Screen, ports: Ports) -> None:
+async def _when_ready(layout: Layout, options: UpOptions, ports: Sequence[Listener], screen: Screen) -> None:
     took_s = screen.elapsed_s()
     if not layout.demo_marker.exists():
         if options.demo:
             await _make_demo_bots(layout, screen)
         else:
             layout.demo_marker.touch()
-    screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, todo, ports))
+    screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, ports))
 
 
 async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
     """Runs mobot_cli/demo.py once, as a process of its own because it needs grpc and the supervisor must stay small."""
-    spec = ChildSpec(
-        name="demo",
-        command=python("mobot_cli.demo"),
-        log_file=layout.log_file("demo"),
-        environment={"MOBOT_DATA_DIR": str(layout.data_dir)},
-    )
-    child = await Child.start(spec)
+    child = await Child.start(processes.demo(layout, os.environ))
     try:
         async with asyncio.timeout(_DEMO_TIMEOUT_S):
             code = await child.ended()
@@ -137,16 +131,10 @@ async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
         screen.warning("the demo bots could not be made; the next start tries again", child.last_lines(3))
 
 
-def _what_next(layout: Layout, options: UpOptions, todo: Plan, ports: Ports) -> list[tuple[str, str]]:
-    gateway = todo.listeners[0]
-    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    at = f"{host}:{ports.get('gateway', gateway.port)}"
+def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) -> list[tuple[str, str]]:
+    (at,) = (each.address for each in ports if each.process == "gateway")
     token = os.environ.get("MOBOT_TOKEN") or layout.token_file.read_text().strip()
-    services = [
-        f"{each.process} {each.host}:{ports.get(each.process, each.port)}"
-        for each in todo.listeners
-        if each.process in SERVICES
-    ]
+    services = [f"{each.process} {each.address}" for each in ports if each.process in SERVICES]
     # What was said by flag here must be said to the next command too; what the environment says it knows by itself.
     elsewhere = f"MOBOT_DATA_DIR={shlex.quote(str(layout.data_dir))} " if options.data_dir is not None else ""
     return [

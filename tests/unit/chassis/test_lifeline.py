@@ -15,7 +15,7 @@ if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 line = lifeline.hold(grace_s=0.2)
 assert lifeline.ENVIRONMENT_VARIABLE not in os.environ
-line.ready({"registry": 5})
+line.ready()
 threading.Event().wait()
 """
 
@@ -44,9 +44,9 @@ def started():
         child.wait()
 
 
-def test_a_child_says_that_it_is_ready_and_on_which_ports(started):
+def test_a_child_says_that_it_is_ready(started):
     _, line = started()
-    assert line.recv(100) == b'{"ready": {"registry": 5}}\n'
+    assert line.recv(100) == lifeline.READY
 
 
 def test_a_child_is_terminated_when_its_supervisor_is_gone(started):
@@ -65,7 +65,7 @@ def test_a_child_that_does_not_drain_is_ended_after_its_grace(started):
 
 @pytest.mark.parametrize("environment", [{}, {"SUPERVISOR_FD": ""}, {"SUPERVISOR_FD": "x"}])
 def test_a_process_that_nobody_supervises_goes_its_way(environment):
-    lifeline.hold(environment=environment).ready({"registry": 5})
+    lifeline.hold(environment=environment).ready()
 
 
 def test_a_child_whose_supervisor_is_gone_may_still_say_that_it_is_ready():

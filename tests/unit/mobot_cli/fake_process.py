@@ -40,7 +40,7 @@ def main(name: str) -> None:
         sys.stderr.write("mobot: MOBOT_COLOUR: no mobot process reads this variable\n")
         sys.exit(2)
     if behaviour != "mute":
-        line.ready({name: 40_000 + len(name)})
+        line.ready()
     while not stopping:
         time.sleep(0.01)
     if behaviour == "slow":

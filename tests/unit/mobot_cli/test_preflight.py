@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from mobot_cli.layout import Layout
-from mobot_cli.preflight import CannotStart, Listener, check_ports, listener, prepare
+from mobot_cli.preflight import CannotStart, Listener, listener, prepare, settle_ports
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "65536", "1.5", " 80", "²"])
@@ -19,11 +19,14 @@ def test_an_empty_port_counts_as_absent():
 def test_one_port_for_two_processes_is_refused():
     listeners = [Listener("a", "127.0.0.1", 1, "MOBOT_A_PORT"), Listener("b", "127.0.0.1", 1, "MOBOT_B_PORT")]
     with pytest.raises(CannotStart):
-        check_ports(listeners)
+        settle_ports(listeners)
 
 
-def test_any_number_of_processes_may_ask_for_a_free_port():
-    check_ports([Listener(name, "127.0.0.1", 0, f"MOBOT_{name}_PORT") for name in "ab"])
+def test_every_zero_becomes_a_port_of_its_own():
+    wanted = [Listener(name, "127.0.0.1", 0, f"MOBOT_{name}_PORT") for name in "abcde"]
+    settled = settle_ports(wanted)
+    assert [each.process for each in settled] == list("abcde")
+    assert len({each.port for each in settled} - {0}) == 5
 
 
 def test_a_port_whose_connections_are_only_closing_is_free():
@@ -32,12 +35,12 @@ def test_a_port_whose_connections_are_only_closing_is_free():
         with socket.create_connection(("127.0.0.1", port)):
             accepted, _ = server.accept()
             accepted.close()  # the server's side closes first, so TIME_WAIT stays on its port
-    check_ports([Listener("a", "127.0.0.1", port, "MOBOT_A_PORT")])
+    settle_ports([Listener("a", "127.0.0.1", port, "MOBOT_A_PORT")])
 
 
 def test_an_address_that_is_not_here_is_told():
     with pytest.raises(CannotStart, match=r"port 1234 on 192\.0\.2\.1"):
-        check_ports([Listener("a", "192.0.2.1", 1234, "MOBOT_A_PORT")])
+        settle_ports([Listener("a", "192.0.2.1", 1234, "MOBOT_A_PORT")])
 
 
 def test_directories_are_made_for_the_user_alone(tmp_path):

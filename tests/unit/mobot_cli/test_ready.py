@@ -35,11 +35,11 @@ async def answering(answers):
 async def test_a_line_in_two_pieces_is_one_line(line):
     ours, theirs = line
     waiting = asyncio.create_task(wait_until_ready(ours, None))
-    theirs.send(b'{"ready": {"regi')
+    theirs.send(b"re")
     await asyncio.sleep(0)
-    theirs.send(b'stry": 5}}\n')
+    theirs.send(b"ady\n")
     async with asyncio.timeout(5):
-        assert await waiting == {"registry": 5}
+        await waiting
 
 
 async def test_a_child_that_hangs_up_is_not_ready(line):
@@ -53,13 +53,13 @@ async def test_a_child_that_hangs_up_is_not_ready(line):
 async def test_http_200_is_ready_and_nothing_else_is(line):
     answers = [b"", b"garbage\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]
     async with answering(answers) as port, asyncio.timeout(5):
-        assert await wait_until_ready(line[0], HttpProbe("gateway", "127.0.0.1", port)) == {"gateway": port}
+        await wait_until_ready(line[0], HttpProbe("127.0.0.1", port))
     assert len(answers) == 1
 
 
 async def test_the_line_counts_while_http_does_not_answer(line):
     ours, theirs = line
     async with answering([b"HTTP/1.1 503 No\r\n\r\n"]) as port, asyncio.timeout(5):
-        waiting = asyncio.create_task(wait_until_ready(ours, HttpProbe("gateway", "127.0.0.1", port)))
-        theirs.send(b'{"ready": {"gateway": 7}}\n')
-        assert await waiting == {"gateway": 7}
+        waiting = asyncio.create_task(wait_until_ready(ours, HttpProbe("127.0.0.1", port)))
+        theirs.send(b"ready\n")
+        await waiting
