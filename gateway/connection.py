@@ -9,7 +9,7 @@ from chassis.clock import Clock
 from gateway import errors, frames
 from gateway.frames import CloseCode, FrameInvalid, Request
 from gateway.handshake import Client, Handshake, HandshakeRefused
-from gateway.outbox import StreamDelta, Event, Goodbye, Outbox, SlowConsumer
+from gateway.outbox import Event, Goodbye, Outbox, SlowConsumer, StreamDelta
 from gateway.socket_adapter import Socket, SocketClosed
 
 logger = logging.getLogger(__name__)

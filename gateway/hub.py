@@ -10,7 +10,7 @@ from chassis.clock import Clock
 from gateway import frames, scopes
 from gateway.connection import Connection
 from gateway.frames import CloseCode
-from gateway.outbox import StreamDelta, Event
+from gateway.outbox import Event, StreamDelta
 
 logger = logging.getLogger(__name__)
 

@@ -58,8 +58,7 @@ class _Run:
     must_replace: bool = False
     start_ms: int = 0
     last_message: dict[str, Any] | None = None
-    last_text: str = ""
-    dirty: bool = False
+    seen_from_start: bool = False
 
     def head(self) -> dict[str, object]:
         return {"runId": self.run, "sessionKey": self.key, "agentId": self.agent, "seq": self.seq}
@@ -69,7 +68,6 @@ class _Run:
         self.must_replace = self.must_replace or self.sent_chars > 0
         self.text = ""
         self.sent_chars = 0
-        self.dirty = False
 
 
 @dataclass(slots=True)
@@ -80,6 +78,7 @@ class TurnFeed:
     now_ms: Callable[[], int]
     _runs: "OrderedDict[str, _Run]" = field(default_factory=OrderedDict)
     _finished: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    _unsent: dict[str, _Run] = field(default_factory=dict)
     _sequence: int = 0
 
     def feed(self, frame: session_service_pb2.WatchEventsResponse) -> None:
@@ -94,13 +93,12 @@ class TurnFeed:
 
     def flush(self) -> None:
         """Sends the text that deltas have brought since the last flush."""
-        for run in self._runs.values():
-            if run.dirty:
-                self._flush(run)
+        for run in tuple(self._unsent.values()):
+            self._flush(run)
 
     @property
     def has_unsent(self) -> bool:
-        return any(run.dirty for run in self._runs.values())
+        return bool(self._unsent)
 
     def text_of_run(self, run: str) -> str:
         """The streamed text of a run in flight so far, "" when there is none."""
@@ -109,15 +107,14 @@ class TurnFeed:
 
     def lacks_message_of(self, event: event_pb2.Event) -> bool:
         """Whether the run ended by `event` began before this feed did, so that its last message is not known."""
-        return (
-            event.WhichOneof("payload") == "run_finished"
-            and event.run not in self._finished
-            and (event.run not in self._runs or self._runs[event.run].last_message is None)
-        )
+        if event.WhichOneof("payload") != "run_finished" or event.run in self._finished:
+            return False
+        run = self._runs.get(event.run)
+        return run is None or (run.last_message is None and not run.seen_from_start)
 
     def learn_message(self, message: event_pb2.Event) -> None:
         """Tells the feed a run's last message, read from the log."""
-        self._keep_message(self._run_of(message), message)
+        self._run_of(message).last_message = message_of(message)
 
     # One event of the log.
 
@@ -155,6 +152,8 @@ class TurnFeed:
     def _message(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
         message = event.message
         if message.role == event_pb2.ROLE_USER:
+            if event.run:
+                self._run_of(event).seen_from_start = True
             self._changed(event, row, reason="send")
             self._session_message(event, row)
             return
@@ -166,13 +165,9 @@ class TurnFeed:
         run = self._run_of(event)
         if message.role == event_pb2.ROLE_ASSISTANT:
             self._complete_text(run, text_of(message.parts))
-            self._keep_message(run, event)
+            run.last_message = message_of(event)
         self._session_message(event, row)
         run.begin_again()
-
-    def _keep_message(self, run: _Run, event: event_pb2.Event) -> None:
-        run.last_message = message_of(event)
-        run.last_text = text_of(event.message.parts)
 
     def _complete_text(self, run: _Run, text: str) -> None:
         """Streams what is missing of a committed message, so that the deltas of each message add up to it."""
@@ -183,7 +178,6 @@ class TurnFeed:
             run.must_replace = True
             run.sent_chars = 0
         run.text = text
-        run.dirty = True
         self._flush(run)
 
     def _injected(self, event: event_pb2.Event) -> None:
@@ -201,6 +195,8 @@ class TurnFeed:
         run = self._run_of(event)
         if event.run_started.attempt > 1:
             run.begin_again()
+        else:
+            run.seen_from_start = True
         if not run.start_ms:
             run.start_ms = millis(event.create_time)
         self._agent(run, "lifecycle", {"phase": "start", "startedAt": run.start_ms}, event)
@@ -248,6 +244,7 @@ class TurnFeed:
         self._changed(event, row, reason="agent.input.settled")
         self._changed(event, row, phase=str(lifecycle["phase"]))
         self._runs.pop(run.run, None)
+        self._unsent.pop(run.run, None)
         self._finished[run.run] = None
         while len(self._finished) > _MAX_RUNS:
             self._finished.popitem(last=False)
@@ -297,7 +294,7 @@ class TurnFeed:
             if not delta.text.startswith(known[: run.sent_chars]):
                 run.must_replace = run.must_replace or run.sent_chars > 0
                 run.sent_chars = 0
-            run.dirty = run.dirty or len(run.text) > run.sent_chars
+            self._unsent[run.run] = run
             return
         if delta.offset > len(run.text):
             # Pieces in between were dropped because we were slow; a snapshot follows.
@@ -305,10 +302,10 @@ class TurnFeed:
         fresh = delta.text[len(run.text) - delta.offset :]
         if fresh:
             run.text += fresh
-            run.dirty = True
+            self._unsent[run.run] = run
 
     def _flush(self, run: _Run) -> None:
-        run.dirty = False
+        self._unsent.pop(run.run, None)
         if run.sent_chars >= len(run.text) and not (run.must_replace and run.text):
             return
         run.seq += 1
@@ -409,7 +406,8 @@ class TurnFeed:
         run = _Run(run_id, key_of(session), agent_of(session))
         self._runs[run_id] = run
         while len(self._runs) > _MAX_RUNS:
-            self._runs.popitem(last=False)
+            forgotten, _ = self._runs.popitem(last=False)
+            self._unsent.pop(forgotten, None)
         return run
 
 
