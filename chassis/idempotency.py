@@ -1,0 +1,104 @@
+"""The ledger of request ids: a repeated request gets the answer of the first.
+
+The ledger lies in the service's own database, so that an effect and its record are committed together or not at all.
+Its functions are for use inside a write; two replicas that race for one id are told apart by the primary key.
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.message import Message
+from sqlalchemy import Column, Connection, DateTime, Index, LargeBinary, MetaData, String, Table, delete, insert, select
+
+from chassis.errors import REQUEST_ID_REUSED, FieldViolation, InvalidArgument, field_invalid
+
+RETENTION = timedelta(days=7)
+MAX_REQUEST_ID_LENGTH = 128
+
+
+def ledger_table(metadata: MetaData, name: str = "request_ledger") -> Table:
+    """Declares the ledger among a service's own tables. The same request id of two principals is two requests."""
+    return Table(
+        name,
+        metadata,
+        Column("principal", String(512), primary_key=True),
+        Column("method", String(128), primary_key=True),
+        Column("request_id", String(MAX_REQUEST_ID_LENGTH), primary_key=True),
+        Column("fingerprint", String(64), nullable=False),
+        Column("response", LargeBinary, nullable=False),
+        Column("expire_time", DateTime(timezone=True), nullable=False),
+        Index(f"ix_{name}_expire_time", "expire_time"),
+    )
+
+
+def fingerprint(request: Message) -> str:
+    """A digest of everything a request asks for, which is all of it but its `request_id`."""
+    if "request_id" in request.DESCRIPTOR.fields_by_name:
+        bare = type(request)()
+        bare.CopyFrom(request)
+        bare.ClearField("request_id")
+        request = bare
+    content = request.DESCRIPTOR.full_name.encode() + b"\0" + request.SerializeToString(deterministic=True)
+    return hashlib.sha256(content).hexdigest()
+
+
+def find(
+    conn: Connection, table: Table, *, principal: str, method: str, request_id: str, fingerprint: str
+) -> bytes | None:
+    """The remembered response to this request, if it was answered before; None also for an empty `request_id`.
+
+    Raises:
+        InvalidArgument: REQUEST_ID_REUSED; the id was used for another request. FIELD_INVALID; it is too long.
+    """
+    if not request_id:
+        return None
+    if len(request_id) > MAX_REQUEST_ID_LENGTH:
+        raise field_invalid("request_id", f"must not be longer than {MAX_REQUEST_ID_LENGTH} characters")
+    columns = table.c
+    row = conn.execute(
+        select(columns.fingerprint, columns.response).where(
+            columns.principal == principal, columns.method == method, columns.request_id == request_id
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        rule = "was used before for a request with other content; use a new id for a new request"
+        raise InvalidArgument(
+            f"request_id {request_id!r} {rule}",
+            reason=REQUEST_ID_REUSED,
+            metadata={"field": "request_id", "requestId": request_id, "method": method},
+            violations=(FieldViolation("request_id", rule),),
+        )
+    return bytes(row.response)
+
+
+def remember(
+    conn: Connection,
+    table: Table,
+    *,
+    principal: str,
+    method: str,
+    request_id: str,
+    fingerprint: str,
+    response: bytes,
+    now: datetime,
+) -> None:
+    """Records the response, in the transaction of its effect, for `RETENTION`; nothing for an empty `request_id`."""
+    if request_id:
+        conn.execute(
+            insert(table),
+            {
+                "principal": principal,
+                "method": method,
+                "request_id": request_id,
+                "fingerprint": fingerprint,
+                "response": response,
+                "expire_time": (now + RETENTION).astimezone(UTC),
+            },
+        )
+
+
+def sweep(conn: Connection, table: Table, now: datetime) -> int:
+    """Forgets what is past its retention; returns how many requests that were."""
+    return conn.execute(delete(table).where(table.c.expire_time <= now.astimezone(UTC))).rowcount
