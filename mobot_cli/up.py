@@ -5,6 +5,7 @@ import asyncio
 import functools
 import os
 import random
+import resource
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from mobot_cli.supervisor import EXIT_SETTINGS, Supervisor
 
 _EARLIER_CHILDREN_PATIENCE_S = 20.0  # more than the grace that chassis/lifeline.py gives them
 _DEMO_TIMEOUT_S = 20.0
+_MANY_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def up(options: UpOptions) -> int:
     directory, 2 when the settings cannot work (a port in use, a directory that cannot be written).
     """
     screen = Screen(sys.stderr, sys.stdout)
+    _allow_many_files()
     layout = layout_of(options.data_dir, os.environ)
     try:
         return asyncio.run(_run(layout, options, screen))
@@ -82,6 +85,14 @@ def up(options: UpOptions) -> int:
         return 1
     except KeyboardInterrupt:  # before the supervisor took over the signal: nothing was started yet
         return 130
+
+
+def _allow_many_files() -> None:
+    """Raises the limit of open files for the children to inherit: the usual 1,024 is less than the gateway's sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:

@@ -1,0 +1,140 @@
+"""The core process: the four services on one event loop, calling each other without sockets.
+
+Each service keeps its own settings, database, sockets and identity, exactly as in a process of its own (the isolated
+layout); only the calls between the four go through local channels. A service is found by its name: `compose` in
+`<name>_service.__main__` and `<Name>Settings` in `<name>_service.settings`.
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol, cast
+
+from chassis import lifeline, logs
+from chassis.channel import LOCAL, Dialer
+from chassis.clock import Clock, SystemClock
+from chassis.errors import FailedPrecondition
+from chassis.identity import Authenticator, mint_token
+from chassis.lifeline import Lifeline
+from chassis.server import Service, ServiceHost, serve
+from chassis.settings import ChassisSettings, MobotSettings, load, root_token, run_main
+from chassis.telemetry import Telemetry
+from mobot_cli.layout import SERVICES, Layout
+
+EXIT_SETTINGS = 2
+
+
+class ListenSettings(MobotSettings):
+    """What the core needs of the settings of every service."""
+
+    host: str
+    port: int
+
+
+class Compose(Protocol):
+    """A service's composition root, short of hosting it."""
+
+    async def __call__(
+        self,
+        settings: ListenSettings,
+        chassis: ChassisSettings,
+        *,
+        dialer: Dialer,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> Service: ...
+
+
+async def run(line: Lifeline) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        SettingsError: a variable is wrong.
+        AppError: a port is taken, a database cannot be used or belongs to a newer version.
+    """
+    settings = load(ChassisSettings)
+    logs.configure("core", level=settings.log_level, json=settings.log_json)
+    secret = root_token(settings)
+    authenticator, clock = Authenticator(secret), SystemClock()
+    telemetry = Telemetry.from_settings("core", exporter=settings.trace_exporter, sample=settings.trace_sample)
+    dialers = {name: _dialer(name, secret) for name in SERVICES}
+    layout = Layout(settings.data_dir)
+    hosts: list[ServiceHost] = []
+    async with contextlib.AsyncExitStack() as opened:
+        opened.callback(telemetry.close)
+        for dialer in dialers.values():
+            opened.push_async_callback(dialer.close)
+        for name in SERVICES:
+            own = load(_settings_class(name))
+            compose = _compose(name)
+            service = await compose(own, settings, dialer=dialers[name], clock=clock, telemetry=telemetry)
+            # A host that never started is not drained, and a store that is not closed keeps the process alive.
+            service = replace(service, close=_once(service.close))
+            opened.push_async_callback(service.close)
+            host = ServiceHost(
+                service,
+                authenticator=authenticator,
+                listen=(layout.target(name), f"{own.host}:{own.port}"),
+                listen_setting=f"MOBOT_{name.upper()}_PORT",
+                grace_s=settings.grace_s,
+                telemetry=telemetry,
+                clock=clock,
+            )
+            hosts.append(host)
+            for dialer in dialers.values():
+                dialer.add_handlers(host.local_handlers)
+        await serve(hosts, on_ready=lambda: _ready(line))
+
+
+def _dialer(name: str, secret: str) -> Dialer:
+    """Each service speaks to the others under its own name, as it would from its own process."""
+    return Dialer(dict.fromkeys(SERVICES, LOCAL), token=mint_token(secret, f"services/{name}"), actor=None)
+
+
+def _ready(line: Lifeline) -> None:
+    # What start-up left behind stays for good: the collector need not look through it again at every full collection.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    line.ready()
+
+
+def _settings_class(name: str) -> type[ListenSettings]:
+    module = importlib.import_module(f"{name}_service.settings")
+    return cast("type[ListenSettings]", getattr(module, f"{name.capitalize()}Settings"))
+
+
+def _compose(name: str) -> Compose:
+    return cast("Compose", importlib.import_module(f"{name}_service.__main__").compose)
+
+
+def _once(close: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    closed = False
+
+    async def close_once() -> None:
+        nonlocal closed
+        if not closed:
+            closed = True
+            await close()
+
+    return close_once
+
+
+def main() -> int:
+    """Exit code 2 is for what only a person can mend: the supervisor does not start the process again."""
+    line = lifeline.hold()
+    gc.disable()  # until it serves: nothing that an import makes is garbage
+    try:
+        asyncio.run(run(line))
+    except FailedPrecondition as error:
+        sys.stderr.write(f"mobot: {error.message}\n")
+        return EXIT_SETTINGS
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
