@@ -88,7 +88,7 @@ def up(options: UpOptions) -> int:
 
 
 def _allow_many_files() -> None:
-    """Raises the limit of open files for the children to inherit: the usual 1,024 is less than the gateway's sockets."""
+    """Raises the limit of open files for the children to inherit: the usual 1,024 is less than the gateway needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
