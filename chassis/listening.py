@@ -28,17 +28,17 @@ def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredenti
         FailedPrecondition: the address cannot be listened on.
     """
     path = unix_path(address)
-    if path is not None:
-        # gRPC removes a socket file that is in its way, also that of a live server, which would then wait for ever.
-        if _is_answered(path):
-            raise _in_use(address, setting)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    # gRPC removes a socket file that is in its way, also that of a live server, which would then wait for ever.
+    if path is not None and _is_answered(path):
+        raise _in_use(address, setting)
     try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if credentials is None or path is not None:
             port = server.add_insecure_port(address)
         else:
             port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise _why(address, path, setting) from error
     if path is None:
         return port

@@ -19,6 +19,7 @@ from chassis.interceptors import server_chain
 from chassis.listening import PortInUse as PortInUse
 from chassis.listening import bind
 from chassis.local_handlers import LocalHandlers
+from chassis.policy import DEFAULT, MethodPolicy
 from chassis.telemetry import Telemetry
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -71,6 +72,7 @@ class ServiceHost:
         reflection: bool = True,
         telemetry: Telemetry | None = None,
         clock: Clock | None = None,
+        policies: Mapping[str, MethodPolicy] = DEFAULT,
         credentials: grpc.ServerCredentials | None = None,
         ready_interval_s: float = READY_INTERVAL_S,
         listen_setting: str | None = None,
@@ -92,11 +94,13 @@ class ServiceHost:
             authenticator=authenticator,
             clock=clock or SystemClock(),
             telemetry=telemetry or Telemetry.off(),
+            policies=policies,
         )
         self._chain = chain
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._readiness: asyncio.Task[None] | None = None
+        self._closed = False
         self.local_handlers = LocalHandlers(service.name, chain)
         service.register(service.servicer, self.local_handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.local_handlers)
@@ -136,7 +140,10 @@ class ServiceHost:
         await self.service.end_watches()
 
     async def finish_drain(self) -> None:
-        """The second half: takes no more calls, waits for those in progress, closes the service."""
+        """The second half: takes no more calls, waits for those in progress, closes the service. Once."""
+        if self._closed:
+            return
+        self._closed = True
         server, self._server = self._server, None
         stops = [self.local_handlers.stop(self._grace_s)]
         if server is not None:
