@@ -36,7 +36,7 @@ _DEMO_BOTS = {
 }
 
 
-async def make_demo_bots(registry: registry_service_pb2_grpc.RegistryServiceAsyncStub) -> None:
+async def make_demo_bots(registry: "registry_service_pb2_grpc.RegistryServiceAsyncStub") -> None:
     """Makes those that are missing, unless the registry has bots of its own."""
     filter_ = bot_pb2.BotFilter(show_deleted=True)
     known = await registry.ListBots(registry_service_pb2.ListBotsRequest(filter=filter_))

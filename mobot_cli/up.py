@@ -144,7 +144,8 @@ async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
 
 def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) -> list[tuple[str, str]]:
     (at,) = (each.address for each in ports if each.process == "gateway")
-    token = os.environ.get("MOBOT_TOKEN") or layout.token_file.read_text().strip()
+    given = os.environ.get("MOBOT_TOKEN")
+    token, kept_in = (given, "MOBOT_TOKEN") if given else (layout.token_file.read_text().strip(), layout.token_file)
     services = [f"{each.process} {each.address}" for each in ports if each.process in SERVICES]
     # What was said by flag here must be said to the next command too; what the environment says it knows by itself.
     elsewhere = f"MOBOT_DATA_DIR={shlex.quote(str(layout.data_dir))} " if options.data_dir is not None else ""
@@ -152,7 +153,7 @@ def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) ->
         ("Open", f"http://{at}/#token={token}"),
         ("OpenClaw", f"openclaw tui --url ws://{at} --token {token}"),
         ("gRPC", ", ".join(services)),
-        ("", f"authorization: Bearer <token>; the token is in {layout.token_file}"),
+        ("", f"authorization: Bearer <token>; the token is in {kept_in}"),
         ("Try", f'{elsewhere}mobot send main "hello"'),
         ("", f"{elsewhere}mobot sessions"),
         ("Logs", str(layout.log_dir)),
