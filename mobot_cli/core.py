@@ -12,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, cast
 
 from chassis import lifeline, logs
@@ -33,6 +34,7 @@ class ListenSettings(MobotSettings):
 
     host: str
     port: int
+    socket: Path | None
 
 
 class Compose(Protocol):
@@ -78,7 +80,7 @@ async def run(line: Lifeline) -> None:
             host = ServiceHost(
                 service,
                 authenticator=authenticator,
-                listen=(layout.target(name), f"{own.host}:{own.port}"),
+                listen=(f"unix:{own.socket or layout.socket(name)}", f"{own.host}:{own.port}"),
                 listen_setting=f"MOBOT_{name.upper()}_PORT",
                 grace_s=settings.grace_s,
                 telemetry=telemetry,

@@ -69,7 +69,11 @@ def children(
                 service,
                 f"{service}_service",
                 stages.get(service, _SERVICES),
-                {**ports_of(service), **(found if service in calls_others else {})},
+                {
+                    **ports_of(service),
+                    f"MOBOT_{service.upper()}_SOCKET": _socket(service, layout, environment),
+                    **(found if service in calls_others else {}),
+                },
             )
             for service in SERVICES
         ),
@@ -85,8 +89,11 @@ def demo(layout: Layout, environment: Mapping[str, str]) -> ChildSpec:
 
 def targets(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
     """The services' sockets as MOBOT_*_TARGET variables, as far as the environment does not say otherwise."""
-    variables = {f"MOBOT_{service.upper()}_TARGET": layout.target(service) for service in SERVICES}
-    return {name: environment.get(name) or target for name, target in variables.items()}
+    return {
+        variable: environment.get(variable) or f"unix:{_socket(service, layout, environment)}"
+        for service in SERVICES
+        for variable in (f"MOBOT_{service.upper()}_TARGET",)
+    }
 
 
 def python(module: str) -> tuple[str, ...]:
@@ -103,6 +110,10 @@ def _always(layout: Layout, environment: Mapping[str, str]) -> dict[str, str]:
         # Each of gRPC's threads would otherwise get an arena of its own and keep what it once used.
         "MALLOC_ARENA_MAX": environment.get("MALLOC_ARENA_MAX", "2"),
     }
+
+
+def _socket(service: str, layout: Layout, environment: Mapping[str, str]) -> str:
+    return environment.get(f"MOBOT_{service.upper()}_SOCKET") or str(layout.socket(service))
 
 
 def _host(variable: str, environment: Mapping[str, str]) -> str:

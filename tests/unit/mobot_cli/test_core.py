@@ -13,6 +13,7 @@ from chassis import lifeline
 from chassis.channel import Dialer
 
 SETTINGS = """
+from pathlib import Path
 from pydantic_settings import SettingsConfigDict
 from chassis.settings import MobotSettings
 
@@ -20,6 +21,7 @@ class {Name}Settings(MobotSettings):
     model_config = SettingsConfigDict(env_prefix="MOBOT_{NAME}_")
     host: str = "127.0.0.1"
     port: int = 0
+    socket: Path | None = None
 """
 
 # `Ask` answers with the caller; of the session service, with what the registry service answers to it.
