@@ -111,13 +111,13 @@ class Mail:
     ) -> None:
         # An empty first frame asks for credit.
         await call.write(router_service_pb2.SendRequest(first_number=1))
-        async with asyncio.TaskGroup() as tasks:
-            writer = tasks.create_task(self._write(call))
-            try:
-                while (response := await call.read()) is not grpc.aio.EOF:
-                    self._answered(response)
-            finally:
-                writer.cancel()
+        writer = asyncio.create_task(self._write(call))
+        try:
+            async for response in call:
+                self._answered(response)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
 
     async def _write(
         self, call: "grpc.aio.StreamStreamCall[router_service_pb2.SendRequest, router_service_pb2.SendResponse]"

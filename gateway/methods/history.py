@@ -1,0 +1,210 @@
+"""Reading a transcript the way clients page through it: from its end, by limit and offset, within a size."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import grpc.aio
+import orjson
+
+from chassis.resource_names import SessionName
+from gateway import frames, shapes, transcript
+from gateway.keys import agent_of
+from gateway.services import Services
+from mobot.router.v1 import message_pb2
+from mobot.router.v1 import router_service_pb2 as router_api
+from mobot.session.v1 import event_pb2, session_pb2
+from mobot.session.v1 import session_service_pb2 as session_api
+
+_DEFAULT_LIMIT = 200
+_PAGE_SIZE = 1_000
+# Less than a frame may hold, with room for the rest of the answer.
+_MAX_BYTES = 16 * 1024 * 1024
+_MAX_PENDING = 20
+
+
+async def read_history(services: Services, name: SessionName, given: Mapping[str, Any]) -> dict[str, object]:
+    """The answer of chat.history. A session that does not exist has an empty one."""
+    cursor = given.get("cursor")
+    if cursor:
+        return await _changes_since(services, name, cursor)
+    limit, offset = given.get("limit") or _DEFAULT_LIMIT, given.get("offset") or 0
+    try:
+        (events, total, session), pending = await asyncio.gather(
+            _newest(services, name, limit, offset), _pending_inputs(services, name)
+        )
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return {**_empty(services, name), "pendingInputs": await _pending_inputs(services, name)}
+    messages = _within(
+        transcript.messages_of(events), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
+    )
+    end = offset + len(messages)
+    answer: dict[str, object] = {
+        "sessionKey": name.key,
+        "sessionId": session.uid,
+        "messages": messages,
+        "hasMore": end < total,
+        "totalMessages": total,
+        "deltaCursor": _cursor(session),
+        "pendingInputs": pending,
+        "defaults": services.bots.defaults(),
+        "sessionInfo": _info(services, session),
+    }
+    if end < total:
+        answer["nextOffset"] = end
+    if "thinkingLevel" in session.overrides:
+        answer["thinkingLevel"] = session.overrides["thinkingLevel"]
+    answer |= _in_flight(services, session)
+    return answer
+
+
+async def _newest(
+    services: Services, name: SessionName, limit: int, offset: int
+) -> tuple[list[event_pb2.Event], int, session_pb2.Session]:
+    """Rows `offset` to `offset + limit` counted from the end, oldest first; how many there are; the session."""
+    request = session_api.ListEventsRequest(
+        parent=name.name,
+        filter=session_api.EventFilter(kinds=transcript.ROW_KINDS),
+        descending=True,
+        page_size=min(offset + limit, _PAGE_SIZE),
+        count_total=True,
+    )
+    found: list[event_pb2.Event] = []
+    response = await services.sessions.ListEvents(request)
+    total, session = response.total_count, response.session
+    while True:
+        found.extend(response.events)
+        if len(found) >= offset + limit or not response.next_page_token:
+            break
+        request.page_token = response.next_page_token
+        response = await services.sessions.ListEvents(request)
+    page = found[offset : offset + limit]
+    page.reverse()
+    return page, max(total, len(found)), session
+
+
+async def _changes_since(services: Services, name: SessionName, cursor: str) -> dict[str, object]:
+    uid, _, sequence = cursor.rpartition(":")
+    if not uid or not sequence.isdigit():
+        return {"kind": "reset"}
+    request = session_api.ListEventsRequest(
+        parent=name.name,
+        filter=session_api.EventFilter(kinds=transcript.ROW_KINDS, after_sequence=int(sequence)),
+        page_size=_PAGE_SIZE,
+    )
+    try:
+        response = await services.sessions.ListEvents(request)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return {"kind": "reset"}
+        raise
+    session = response.session
+    if session.uid != uid or response.next_page_token:
+        return {"kind": "reset"}
+    return {
+        "kind": "delta",
+        "messages": _within(transcript.messages_of(response.events), _MAX_BYTES, None),
+        "deltaCursor": _cursor(session),
+        "sessionInfo": _info(services, session),
+        "pendingInputs": await _pending_inputs(services, name),
+        **_in_flight(services, session),
+    }
+
+
+async def _pending_inputs(services: Services, name: SessionName) -> dict[str, object]:
+    """Messages that are accepted and wait for their turn."""
+    response = await services.router.ListMessages(
+        router_api.ListMessagesRequest(
+            filter=router_api.MessageFilter(
+                session=name.name,
+                states=[message_pb2.MESSAGE_STATE_QUEUED, message_pb2.MESSAGE_STATE_ACCEPTED],
+            ),
+            page_size=_MAX_PENDING,
+            ascending=True,
+        )
+    )
+    items = []
+    for message in response.messages:
+        accepted_ms = shapes.millis(message.create_time)
+        text = transcript.text_of(message.draft.parts)
+        items.append(
+            {
+                "id": message.name,
+                "runId": message.run,
+                "message": {
+                    "role": "user",
+                    "content": text,
+                    "timestamp": accepted_ms,
+                    "idempotencyKey": f"{message.run}:user",
+                },
+                "acceptedAt": accepted_ms,
+                "state": "queued",
+            }
+        )
+    return {"items": items, "total": len(items)}
+
+
+def _within(messages: list[dict[str, Any]], max_bytes: int, max_chars: int | None) -> list[orjson.Fragment]:
+    """The newest messages that fit, at least one. Serialised here, since their size has to be known anyway."""
+    kept: list[orjson.Fragment] = []
+    size = 0
+    for message in reversed(messages):
+        if max_chars is not None:
+            _cut(message, max_chars)
+        data = frames.dump(message)
+        size += len(data)
+        if kept and size > max_bytes:
+            break
+        kept.append(orjson.Fragment(data))
+    kept.reverse()
+    return kept
+
+
+def _cut(message: dict[str, Any], max_chars: int) -> None:
+    content = message["content"]
+    if isinstance(content, str):
+        message["content"] = _shortened(content, max_chars)
+        return
+    for block in content:
+        if "text" in block:
+            block["text"] = _shortened(block["text"], max_chars)
+
+
+def _shortened(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[:max_chars] + "\n...(truncated)..."
+
+
+def _cursor(session: session_pb2.Session) -> str:
+    return f"{session.uid}:{session.last_sequence}"
+
+
+def _info(services: Services, session: session_pb2.Session) -> dict[str, object]:
+    row = shapes.session_row(session)
+    return {**shapes.resolved_model(session, services.bots.model(agent_of(session.name))), **row}
+
+
+def _in_flight(services: Services, session: session_pb2.Session) -> dict[str, object]:
+    if not session.active_runs:
+        return {}
+    run = session.active_runs[0]
+    return {"inFlightRun": {"runId": run, "text": services.streams.text_of_run(run)}}
+
+
+def _empty(services: Services, name: SessionName) -> dict[str, object]:
+    return {
+        "sessionKey": name.key,
+        "messages": [],
+        "hasMore": False,
+        "totalMessages": 0,
+        "defaults": services.bots.defaults(),
+        "sessionInfo": {
+            "key": name.key,
+            "kind": "direct",
+            "agentId": name.bot,
+            "updatedAt": None,
+            "hasActiveRun": False,
+            "activeRunIds": [],
+        },
+    }
