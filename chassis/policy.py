@@ -70,8 +70,8 @@ DEFAULT: Final[Mapping[str, MethodPolicy]] = dict(
         *_rows(
             "memory",
             _READ,
-            """GetMemory ListMemories ListMemoryVersions GetBlock ListBlocks ListGrants ListAccesses GetOperation
-            ListOperations GetMemoryStats""",
+            """GetMemory ListMemories ListMemoryVersions GetBlock ListBlocks ListBlockVersions ListGrants ListAccesses
+            GetOperation ListOperations GetMemoryStats""",
         ),
         *_rows("memory", _SLOW_READ, "SearchMemories"),
         *_rows("memory", _SLOW_WRITE, "BatchPutMemories EraseNamespace ReindexNamespace"),

@@ -142,8 +142,9 @@ class Telemetry:
 
     def close(self) -> None:
         """Sends the last spans. Blocks up to a few seconds: call it at the very end, or in a thread."""
-        if self._provider is not None:
-            self._provider.shutdown()
+        provider, self._provider = self._provider, None
+        if provider is not None:
+            provider.shutdown()
 
 
 def traceparent_of_current_span() -> str:

@@ -5,7 +5,8 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
-from wire_world import until
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from wire_world import FULL_NAME, until
 
 from chassis import errors, policy, status
 
@@ -17,6 +18,15 @@ async def test_a_unary_call_is_answered(stub):
 async def test_a_unary_call_can_be_awaited_twice(stub):
     call = stub.Echo(b"hello")
     assert [await call, await call] == [b"hello", b"hello"]
+
+
+async def test_a_generated_stub_takes_the_channel_as_it_is(world):
+    stub = health_pb2_grpc.HealthStub(world.channel())
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=FULL_NAME))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=FULL_NAME))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
 
 
 async def test_status_and_trailing_metadata_of_a_finished_call(stub):
