@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # single command becomes that command.
 COMMANDS: Mapping[str, str] = {
     "up": "mobot_cli.commands.up",
+    "down": "mobot_cli.commands.down",
 }
 
 

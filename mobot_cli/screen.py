@@ -39,6 +39,10 @@ class Screen:
         """Why a command did nothing."""
         self._write(self._err, _painted(self._err, "failure", "mobot: ") + text)
 
+    def say(self, text: str) -> None:
+        """An answer; `text` has its line ends."""
+        self._write(self._out, text.removesuffix("\n"))
+
     def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Rows of (label, text) under a title; an empty label continues the row above."""
         width = max(len(label) for label, _ in rows) + 2

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobot_cli import instance, logfile, preflight, processes
+from mobot_cli import detached, instance, logfile, preflight, processes
 from mobot_cli.child import Child
 from mobot_cli.layout import SERVICES, Layout, layout_of
 from mobot_cli.preflight import Listener
@@ -33,6 +33,9 @@ class UpOptions:
     port: int | None = None
     isolated: bool = False
     demo: bool = True
+    detach: bool = False
+    announce_fd: int | None = None
+    """Where to write what a person should know, instead of standard output, when all is ready."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,7 +60,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--no-demo", dest="demo", action="store_false", help="do not make the demo bots on the very first start"
     )
-    return up(UpOptions(**vars(parser.parse_args(arguments))))
+    parser.add_argument("--detach", action="store_true", help="return when all is ready; `mobot down` stops it")
+    parser.add_argument("--announce-fd", type=int, help=argparse.SUPPRESS)
+    options = UpOptions(**vars(parser.parse_args(arguments)))
+    return up(options, arguments)
 
 
 def _port(text: str) -> int:
@@ -66,16 +72,17 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def up(options: UpOptions) -> int:
+def up(options: UpOptions, arguments: Sequence[str]) -> int:
     """Runs until Ctrl-C, SIGTERM, or a failure; returns the exit code.
 
     0 after a stop that was asked for, 1 when a process could not be kept alive or mobot is already running on the data
     directory, 2 when the settings cannot work (a port in use, a directory that cannot be written).
     """
     screen = Screen(sys.stderr, sys.stdout)
-    _allow_many_files()
     layout = layout_of(options.data_dir, os.environ)
     try:
+        if options.detach:
+            return detached.start(layout, [each for each in arguments if each != "--detach"], screen)
         return asyncio.run(_run(layout, options, screen))
     except preflight.CannotStart as problem:
         screen.error(str(problem))
@@ -96,6 +103,7 @@ def _allow_many_files() -> None:
 
 
 async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
+    _allow_many_files()
     wanted = processes.listeners(port=options.port, environment=os.environ)
     preflight.prepare(layout)
     held = await instance.claim(layout, patience_s=_EARLIER_CHILDREN_PATIENCE_S)
@@ -124,7 +132,12 @@ async def _when_ready(layout: Layout, options: UpOptions, ports: Sequence[Listen
             await _make_demo_bots(layout, screen)
         else:
             layout.demo_marker.touch()
-    screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, ports))
+    if options.announce_fd is not None:
+        with os.fdopen(options.announce_fd, "w") as announcement:
+            screen = Screen(sys.stderr, announcement)
+            screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, ports))
+    else:
+        screen.table(f"mobot is up ({took_s:.1f} s)", _what_next(layout, options, ports))
 
 
 async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
@@ -157,5 +170,5 @@ def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) ->
         ("Try", f'{elsewhere}mobot send main "hello"'),
         ("", f"{elsewhere}mobot sessions"),
         ("Logs", str(layout.log_dir)),
-        ("Stop", "Ctrl-C"),
+        ("Stop", "Ctrl-C" if options.announce_fd is None else f"{elsewhere}mobot down"),
     ]

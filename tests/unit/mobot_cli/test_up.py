@@ -55,6 +55,11 @@ class Up:
         self.started.append(process)
         return process
 
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        """A command that returns."""
+        command = [sys.executable, "-m", "mobot_cli", *arguments, "--data-dir", str(self.data_dir)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
+
     def start_until_ready(self) -> subprocess.Popen:
         process = self.start()
         eventually(lambda: "Ctrl-C" in self.output() or process.poll() is not None)
@@ -141,3 +146,22 @@ def test_children_write_to_their_logs(up):
     up.start_until_ready()
     assert "cannot go on" in (up.data_dir / "logs" / "memory.log").read_text()
     assert up.data_dir.stat().st_mode & 0o077 == 0
+
+
+def test_detached_it_returns_when_ready_and_down_stops_it(up, journal):
+    result = up.run("up", "--isolated", "--no-demo", "--detach")
+    assert result.returncode == 0, result.stderr
+    assert "#token=t0ken" in result.stdout
+    assert f"MOBOT_DATA_DIR={up.data_dir} mobot down" in result.stdout
+    assert len(journal.alive()) == len(MODULES)
+    down = up.run("down")
+    assert (down.returncode, down.stdout.split()[0]) == (0, "stopped")
+    assert not journal.alive()
+    assert up.run("down").stdout == f"mobot is not running on {up.data_dir}\n"
+
+
+def test_detached_it_says_why_it_did_not_start(up):
+    up.environment["FAKE_SESSION"] = "settings"
+    result = up.run("up", "--isolated", "--no-demo", "--detach")
+    assert result.returncode == 2
+    assert "MOBOT_COLOUR: no mobot process reads this variable" in result.stderr
