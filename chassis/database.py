@@ -41,6 +41,7 @@ class Database:
         self.writer = store.writer
         self.clock = clock
         self._store = store
+        self._closed = False
 
     @classmethod
     async def open(
@@ -99,8 +100,10 @@ class Database:
         await self._store.read(lambda conn: conn.execute(select(1)).scalar_one())
 
     async def close(self) -> None:
-        """Finishes queued writes and closes all connections."""
-        await self._store.close()
+        """Finishes queued writes and closes all connections. Closing again does nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._store.close()
 
 
 def _unusable(url: str) -> FailedPrecondition:

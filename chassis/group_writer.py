@@ -103,7 +103,7 @@ class GroupWriter:
         return result
 
     async def close(self) -> None:
-        """Refuses new writes and returns when all queued ones are finished."""
+        """Refuses new writes and returns when all queued ones are finished. Closing again does nothing."""
         self._closing = True
         await self._lane.stop()
 
