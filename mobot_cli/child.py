@@ -24,6 +24,8 @@ class ChildSpec:
     stop_stage: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the supervisor's own."""
+    hidden: frozenset[str] = frozenset()
+    """Variables of the supervisor's own that the child is not given."""
     probe: HttpProbe | None = None
 
 
@@ -53,7 +55,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **spec.environment, lifeline.ENVIRONMENT_VARIABLE: str(theirs.fileno())},
+                env=_environment(spec, theirs.fileno()),
                 pass_fds=(theirs.fileno(), *inherited),
                 start_new_session=True,
             )
@@ -104,6 +106,11 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+
+def _environment(spec: ChildSpec, line: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in spec.hidden}
+    return {**kept, **spec.environment, lifeline.ENVIRONMENT_VARIABLE: str(line)}
 
 
 def exit_text(code: int) -> str:

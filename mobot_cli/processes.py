@@ -39,10 +39,11 @@ def children(
 ) -> tuple[ChildSpec, ...]:
     """The processes of the default layout (core, gateway, runner), or with `isolated` one process per service.
 
-    Each is told by its environment where it listens and where it finds the others, as far as it needs to know: a
-    variable of somebody else's makes a process load all settings classes at start, to tell it from a misspelt one.
+    Each is told by its environment where it listens and where it finds the others, and is not shown where others listen:
+    a variable of somebody else's makes a process load all settings classes at start, to tell it from a misspelt one.
     """
     by_process = {each.process: each for each in ports}
+    listening = frozenset(each.variable for each in ports)
     found = targets(layout, environment)
     gateway = by_process["gateway"]
 
@@ -50,7 +51,7 @@ def children(
         name: str, module: str, stop_stage: int, said: Mapping[str, str], probe: HttpProbe | None = None
     ) -> ChildSpec:
         said = {**_always(layout, environment), **said}
-        return ChildSpec(name, python(module), layout.log_file(name), stop_stage, said, probe)
+        return ChildSpec(name, python(module), layout.log_file(name), stop_stage, said, listening - said.keys(), probe)
 
     def ports_of(*processes: str) -> Mapping[str, str]:
         return {by_process[process].variable: str(by_process[process].port) for process in processes}

@@ -37,6 +37,12 @@ def test_a_socket_or_target_of_the_environment_is_kept():
     assert found["runner"].environment["MOBOT_ROUTER_TARGET"] == "router:50054"
 
 
+def test_a_process_is_not_shown_where_others_listen():
+    gateway = children(MOBOT_REGISTRY_PORT="1")["gateway"]
+    assert "MOBOT_REGISTRY_PORT" in gateway.hidden
+    assert "MOBOT_PORT" not in gateway.hidden
+
+
 def test_the_flag_wins_over_the_port_of_the_environment():
     gateway, *_ = processes.listeners(port=5, environment={"MOBOT_PORT": "6"})
     assert (gateway.port, gateway.host) == (5, "127.0.0.1")
