@@ -39,8 +39,9 @@ def children(
 ) -> tuple[ChildSpec, ...]:
     """The processes of the default layout (core, gateway, runner), or with `isolated` one process per service.
 
-    Each is told by its environment where it listens and where it finds the others, and is not shown where others listen:
-    a variable of somebody else's makes a process load all settings classes at start, to tell it from a misspelt one.
+    Each is told by its environment where it listens and where it finds the others, and is not shown where others
+    listen: a variable of somebody else's makes a process load all settings classes at start, to tell it from a
+    misspelt one.
     """
     by_process = {each.process: each for each in ports}
     listening = frozenset(each.variable for each in ports)
