@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from gateway.shapes import split_model
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
 
-RegistryStub = registry_service_pb2_grpc.RegistryServiceAsyncStub
+RegistryStub: TypeAlias = "registry_service_pb2_grpc.RegistryServiceAsyncStub"
 
 _FRESH_S = 1.0
 _PAGE_SIZE = 1000

@@ -54,7 +54,7 @@ class Edge:
         metrics: GatewayMetrics,
         clock: Clock,
         health: Callable[[], Mapping[str, object]],
-        forget: Callable[[Connection], None],
+        forget: Callable[[Connection], object],
     ) -> None:
         self._config = config
         self._hub = hub

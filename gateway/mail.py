@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc.aio
 
@@ -18,7 +19,7 @@ from mobot.router.v1 import message_pb2, router_service_pb2, router_service_pb2_
 
 logger = logging.getLogger(__name__)
 
-RouterStub = router_service_pb2_grpc.RouterServiceAsyncStub
+RouterStub: TypeAlias = "router_service_pb2_grpc.RouterServiceAsyncStub"
 
 _MAX_FRAME_MESSAGES = 500
 _MAX_FRAME_BYTES = 8 * 1024 * 1024

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import TypeAlias
 
 import grpc.aio
 import orjson
@@ -20,7 +21,7 @@ from mobot.session.v1 import event_pb2, session_service_pb2, session_service_pb2
 
 logger = logging.getLogger(__name__)
 
-SessionStub = session_service_pb2_grpc.SessionServiceAsyncStub
+SessionStub: TypeAlias = "session_service_pb2_grpc.SessionServiceAsyncStub"
 
 _RUN_EVENTS = 200
 

@@ -18,7 +18,7 @@ _TOKEN_USELESS = frozenset({"WATCH_TOKEN_INVALID", "WATCH_TOKEN_TOO_OLD"})
 
 
 async def follow(
-    stub: session_service_pb2_grpc.SessionServiceAsyncStub,
+    stub: "session_service_pb2_grpc.SessionServiceAsyncStub",
     request: session_service_pb2.WatchEventsRequest,
     *,
     on_reconnect: Callable[[], None],
