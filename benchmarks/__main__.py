@@ -1,4 +1,4 @@
-"""`python -m benchmarks SUITE [--rounds N] [--only ROW,...]`: JSON lines on standard output, a table on standard error."""
+"""`python -m benchmarks SUITE`: JSON lines on standard output, a table on standard error."""
 
 import argparse
 import asyncio

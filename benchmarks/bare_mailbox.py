@@ -1,4 +1,4 @@
-"""The bare limit of durable mail: batches in, one fsync'd group commit, batches out on one stream, cumulative acknowledgements.
+"""The bare limit of durable mail: batches in, one fsync'd group commit, batches out on one stream.
 
 No identity, no leases, no transcript, no fate: what a stack of grpc.aio and SQLite can do at most in this shape.
 `python -m benchmarks.bare_mailbox PORT FILE` prints READY when it serves.

@@ -1,4 +1,4 @@
-"""Suite `core`: the foundation's figures on the default layout, against the bare limit and the real OpenClaw gateway."""
+"""Suite `core`: figures of the default layout against the bare limit and the real OpenClaw gateway."""
 
 import asyncio
 import contextlib
@@ -250,7 +250,7 @@ async def _fill(mobot: Mobot, count: int) -> None:
 
 
 async def _ack_ms(url: str, token: str, number: int) -> float:
-    """The p50 of `chat.send` acknowledgements, one in flight, each turn waited for so that none runs beside the next send."""
+    """The p50 of `chat.send` acknowledgements, one in flight; each turn ends before the next send."""
     ended: dict[str, asyncio.Event] = {}
 
     def on_event(frame: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""A loopback model for both sides: `/v1/chat/completions` that streams a fixed answer. `python -m benchmarks.fake_model PORT`."""
+"""A loopback model: `/v1/chat/completions` streams a fixed answer. `python -m benchmarks.fake_model PORT`."""
 
 import sys
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Mail load at the level of the contract: one sender and one worker in this process, against any router-shaped server."""
+"""Mail load at the level of the contract: a sender and a worker in this process, for any router-shaped server."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""A fresh mobot in the default layout on free ports and a directory of its own, with a bot that only benchmarks serve."""
+"""A fresh mobot in the default layout, on free ports, in its own directory, with a bot only benchmarks serve."""
 
 import asyncio
 import contextlib
