@@ -19,7 +19,7 @@ from chassis import migrations as schema
 from chassis.errors import FailedPrecondition
 from chassis.group_writer import GroupWriter
 from chassis.handover import Handover
-from chassis.write_transaction import CommitHook, is_outage, outage_error
+from chassis.write_transaction import CommitHook
 from chassis.writer_lanes import ThreadLane
 
 T = TypeVar("T")
@@ -82,10 +82,6 @@ class SqliteStore:
             self._read_connections.append(conn)
         try:
             return function(conn)
-        except DBAPIError as error:
-            if is_outage(error):
-                raise outage_error() from error
-            raise
         finally:
             conn.rollback()
 

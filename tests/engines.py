@@ -48,7 +48,7 @@ class EmbeddedPostgres:
         return self.directory
 
     def start(self) -> None:
-        """Starts the server, unless it runs, and returns when it takes connections."""
+        """Starts the server, unless it runs, and returns when it takes connections. On the main thread only."""
         if self._process is not None:
             return
         arguments = [str(self._programs / "postgres"), "-D", str(self._data), "-k", str(self.socket_directory)]
@@ -107,5 +107,5 @@ class EmbeddedPostgres:
 
 
 def _die_with_parent() -> None:
-    # A test session that is killed must leave no server behind. After the change of user, which would undo it.
+    # A test session that is killed must leave no server behind. The signal comes when the starting *thread* ends.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from notes_service.models import BOOKS, NOTES
@@ -49,14 +50,12 @@ class Notebook:
 
 
 @pytest.fixture
-async def open_notebook(database_url: str, clock: FakeClock):
-    """Opens notebooks on the test's database; closes them when the test ends."""
+async def open_notebook_at(clock: FakeClock):
+    """Opens notebooks on a database by its URL; closes them when the test ends."""
     opened: list[Database] = []
 
-    async def open_one(**options) -> Notebook:
-        database = await Database.open(
-            database_url, migrations="notes_service.migrations", migrate=True, clock=clock, **options
-        )
+    async def open_one(url: str, **options) -> Notebook:
+        database = await Database.open(url, migrations="notes_service.migrations", migrate=True, clock=clock, **options)
         opened.append(database)
         await database.writer.run(_ensure_book)
         return Notebook(database)
@@ -64,6 +63,12 @@ async def open_notebook(database_url: str, clock: FakeClock):
     yield open_one
     for database in opened:
         await database.close()
+
+
+@pytest.fixture
+def open_notebook(database_url: str, open_notebook_at):
+    """Opens notebooks on the test's own database."""
+    return partial(open_notebook_at, database_url)
 
 
 def _ensure_book(conn: Connection) -> None:
