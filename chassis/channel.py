@@ -1,4 +1,7 @@
-"""Dialling services: where a service runs is a line of configuration, and the stub does not know which."""
+"""Dialling services: where a service runs is a line of configuration, and the stub does not know which.
+
+Cancel a stream that you leave before its end: over a socket gRPC itself keeps a forgotten call, and its handler, alive.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType

@@ -24,6 +24,7 @@ from chassis.telemetry import Telemetry
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 READY_INTERVAL_S: Final = 5.0
+_UNREADY_INTERVAL_S: Final = 0.25
 
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     # Without this a second server on the same port starts silently and takes half of the calls.
@@ -34,7 +35,7 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_concurrent_streams", 20_000),
     # Our clients ping every 20 s also when idle; the default would answer that with GOAWAY "too many pings".
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
@@ -121,8 +122,9 @@ class ServiceHost:
         await self._set_health(serving=False)
         ports = {address: bind(server, address, self._credentials, self._setting) for address in self._listen}
         await server.start()
-        await self._set_health(serving=await self.service.ready())
-        self._readiness = asyncio.get_running_loop().create_task(self._follow_readiness())
+        ready = await self.service.ready()
+        await self._set_health(serving=ready)
+        self._readiness = asyncio.get_running_loop().create_task(self._follow_readiness(serving=ready))
         return ports
 
     async def drain(self) -> None:
@@ -151,11 +153,11 @@ class ServiceHost:
         await asyncio.gather(*stops)
         await self.service.close()
 
-    async def _follow_readiness(self) -> None:
+    async def _follow_readiness(self, *, serving: bool) -> None:
         """Polls for as long as the service runs: a lost database takes it out of rotation, its return puts it back."""
-        serving: bool | None = None
         while True:
-            await asyncio.sleep(self._ready_interval_s)
+            # What is not ready is asked more often: every second of it is a second out of rotation.
+            await asyncio.sleep(self._ready_interval_s if serving else min(self._ready_interval_s, _UNREADY_INTERVAL_S))
             try:
                 ready = await self.service.ready()
             except Exception:  # noqa: BLE001 - whatever a probe dies of, the service is not ready
@@ -176,7 +178,8 @@ async def serve(hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | 
     """Starts the hosts in order, waits for SIGTERM or SIGINT, drains, returns.
 
     All hosts announce their drain before any of them stops; they stop in reverse order, so give them in the order of
-    their dependencies. A second signal ends the process at once.
+    their dependencies. When one fails to start, those that did are drained and all are closed. A second signal ends
+    the process at once.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -198,5 +201,5 @@ async def serve(hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | 
         _log.info("draining", extra={"served": [host.service.name for host in started]})
         for host in started:
             await host.announce_drain()
-        for host in reversed(started):
+        for host in reversed(hosts):
             await host.finish_drain()

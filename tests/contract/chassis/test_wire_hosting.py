@@ -262,10 +262,10 @@ async def test_serve_runs_until_a_signal_and_drains_in_reverse(tmp_path):
     assert order == ["second", "first"]
 
 
-async def test_serve_closes_what_had_started_when_a_later_host_fails(tmp_path):
-    lifecycle = Lifecycle()
-    good = _host([f"unix:{tmp_path}/good.sock"], lifecycle=lifecycle)
-    bad = _host(["nonsense"])
+async def test_serve_closes_all_services_when_one_fails_to_start(tmp_path):
+    lives = [Lifecycle(), Lifecycle(), Lifecycle()]
+    listens = [f"unix:{tmp_path}/good.sock"], ["nonsense"], [f"unix:{tmp_path}/never.sock"]
+    hosts = [_host(listen, lifecycle=life) for listen, life in zip(listens, lives, strict=True)]
     with pytest.raises(errors.FailedPrecondition, match="cannot listen on nonsense"):
-        await asyncio.wait_for(serve([good, bad], on_ready=None), 5)
-    assert lifecycle.steps[-1] == "close"
+        await asyncio.wait_for(serve(hosts, on_ready=None), 5)
+    assert [life.steps[-1] for life in lives] == ["close"] * 3
