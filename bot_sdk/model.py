@@ -1,0 +1,248 @@
+"""What a bot sees of the world: plain, immutable values, with nothing of the wire in them.
+
+Sessions, bots and memories are named as on the wire (`bots/{bot}/sessions/{session}`); times are UTC and aware.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import TypeAlias
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+
+
+class Effect(Enum):
+    """What a repetition of a step would do to the world outside."""
+
+    IDEMPOTENT = "idempotent"
+    COMPENSABLE = "compensable"
+    ONCE = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one run's events; `epoch` only grows within a session."""
+
+    run: str
+    session: str
+    bot: str
+    epoch: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class BotProfile:
+    """A bot's own settings. `name` is `bots/{bot}`."""
+
+    name: str
+    display_name: str = ""
+    description: str = ""
+    instructions: str = ""
+    emoji: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.name.removeprefix("bots/")
+
+    @property
+    def title(self) -> str:
+        """The name people read."""
+        return self.display_name or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class BotSummary:
+    """A bot as a list shows it. `state` is for example "IDLE"; `brain` is "echo", "openai", "worker" or "openclaw"."""
+
+    profile: BotProfile
+    brain: str
+    state: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """The message a turn works on. `name` is `messages/{message}`; `source` is a session or a principal."""
+
+    name: str
+    text: str
+    source: str
+    sender: str
+    user_input: bool
+    reply_to: str
+    in_reply_to: str
+    correlation_id: str
+    subject: str
+    type: str
+    hop_count: int
+    metadata: Mapping[str, str]
+    traceparent: str
+    create_time: datetime | None
+    sequence: int
+
+    @property
+    def from_session(self) -> bool:
+        """Whether another session's bot wrote it rather than a person or a program."""
+        return "/sessions/" in self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided on a run that had stopped to ask."""
+
+    answer: str
+    call_id: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A committed message. `partial` is the text of an attempt that did not end."""
+
+    event_id: str
+    sequence: int
+    run: str
+    role: Role
+    text: str
+    source: str
+    time: datetime | None
+    inter_session: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A bot called a tool, or is about to: only a `ToolResult` of the same `call_id` says that it answered."""
+
+    event_id: str
+    sequence: int
+    run: str
+    call_id: str
+    tool: str
+    arguments_json: str
+    effect: Effect
+    time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """A tool's answer. `text` is JSON where the tool answers with data."""
+
+    event_id: str
+    sequence: int
+    run: str
+    call_id: str
+    tool: str
+    text: str
+    is_error: bool
+    time: datetime | None
+
+
+Entry: TypeAlias = Said | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as lists show it."""
+
+    name: str
+    key: str
+    uid: str = ""
+    label: str = ""
+    display_name: str = ""
+    description: str = ""
+    status: str = "IDLE"
+    persistent: bool = False
+    archived: bool = False
+    created_via: str = ""
+    group: str = ""
+    pinned: bool = False
+    model: str = ""
+    message_count: int = 0
+    total_tokens: int = 0
+    last_sequence: int = 0
+    last_activity: datetime | None = None
+    last_message: str = ""
+    derived_title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Some sessions. `total` counts all that fit, also those not in the page."""
+
+    sessions: tuple[SessionInfo, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnContext:
+    """What a turn begins or goes on with.
+
+    `summary` stands for what came before `history`; `committed` is what earlier attempts of this run wrote, the inbound
+    message first; `truncated` says that older events were left out.
+    """
+
+    session: SessionInfo
+    summary: str
+    history: tuple[Entry, ...]
+    committed: tuple[Entry, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A message was accepted and is durable. `run` is what to wait for; nobody has answered it yet."""
+
+    message: str
+    run: str
+    session: str
+    state: str
+    duplicate: bool
+    queue_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run as it is now. `state` is for example "SUCCEEDED"; `done` says whether it has ended."""
+
+    run: str
+    session: str
+    state: str
+    done: bool
+    reply: str
+    error_reason: str
+    error_message: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "SUCCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Something a bot remembers. `score` is 0 unless it was found by a search."""
+
+    name: str
+    text: str
+    kind: str
+    tags: tuple[str, ...]
+    create_time: datetime | None
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """What a turn consumed of a model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    requests: int = 0
+    tool_calls: int = 0

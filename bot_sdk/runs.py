@@ -1,0 +1,300 @@
+"""The runs this worker has: each is one task around a handler, ended in exactly one way."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum, auto
+
+from bot_sdk import convert
+from bot_sdk.appends import AppendQueue
+from bot_sdk.attachment import Attachment, Result
+from bot_sdk.deltas import DeltaPublisher
+from bot_sdk.errors import LeaseLost, NeedsDecision, Retryable, TurnFailed
+from bot_sdk.model import BotProfile, Lease
+from bot_sdk.stubs import TRANSIENT, Stubs
+from bot_sdk.turn import Turn
+from chassis import errors
+from chassis.telemetry import CURRENT_TRACEPARENT
+from mobot.router.v1 import message_pb2
+
+Handler = Callable[[Turn], Awaitable[str | None]]
+
+STOP_GRACE_S = 3.0
+HANDLER_ERROR = "HANDLER_ERROR"
+_NOT_SERVED_DELAY_S = 1.0
+_MAX_STEERING = 64
+
+_log = logging.getLogger("mobot.sdk.runs")
+
+
+class _Ending(Enum):
+    CANCELLED = auto()
+    HANDED_BACK = auto()
+    LOST = auto()
+
+
+class _Run:
+    __slots__ = ("cancels", "ending", "given", "handler", "handler_ended", "lease", "over", "task", "turn")
+
+    def __init__(self, lease: Lease, turn: Turn, handler: Handler) -> None:
+        self.lease = lease
+        self.turn = turn
+        self.handler = handler
+        self.task: asyncio.Task[None] | None = None
+        self.ending: _Ending | None = None
+        self.cancels = 0
+        self.handler_ended = False
+        self.given = False
+        self.over = False
+
+
+class Runs:
+    """Takes deliveries, works on them, and gives their results to the attachment."""
+
+    def __init__(
+        self,
+        stubs: Stubs,
+        appends: AppendQueue,
+        deltas: DeltaPublisher,
+        *,
+        handlers: Mapping[str, Handler],
+        profiles: Mapping[str, BotProfile],
+        on_load: Callable[[], None],
+        stop_grace_s: float = STOP_GRACE_S,
+    ) -> None:
+        """`handlers` and `profiles` are by bot name and may change; `on_load` hears of bots that began or rest."""
+        self._stubs = stubs
+        self._appends = appends
+        self._deltas = deltas
+        self._handlers = handlers
+        self._profiles = profiles
+        self._on_load = on_load
+        self._stop_grace_s = stop_grace_s
+        self._attachment: Attachment | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._runs: dict[str, _Run] = {}
+        self._in_flight: dict[str, int] = {}
+        self._working = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def start(self, tasks: asyncio.TaskGroup, attachment: Attachment) -> None:
+        """`tasks` owns the runs' tasks; `attachment` takes their results."""
+        self._tasks = tasks
+        self._attachment = attachment
+
+    def in_flight(self, bot: str) -> int:
+        """Turns of the bot that are worked on now."""
+        return self._in_flight.get(bot, 0)
+
+    @property
+    def working(self) -> int:
+        return self._working
+
+    async def all_ended(self) -> None:
+        """Returns when no handler runs."""
+        await self._idle.wait()
+
+    def hand_back(self) -> None:
+        """Stops every turn and gives its message back, for another worker to go on with."""
+        for run in list(self._runs.values()):
+            self._stop(run, _Ending.HANDED_BACK)
+
+    # Attached
+
+    def held(self) -> Sequence[tuple[str, int]]:
+        return [(run.lease.run, run.lease.epoch) for run in self._runs.values()]
+
+    def deliver(self, delivery: message_pb2.Delivery) -> None:
+        lease = convert.to_lease(delivery)
+        known = self._runs.get(lease.run)
+        if known is not None:
+            if known.lease.epoch >= lease.epoch:
+                return  # told twice
+            self._stop(known, _Ending.LOST)
+            self._drop(known)
+        handler = self._handlers.get(lease.bot)
+        assert self._attachment is not None
+        assert self._tasks is not None
+        if handler is None:
+            failure = _failure(lease, "BOT_NOT_SERVED", f"this worker does not serve {lease.bot} any more", True)
+            failure.retry_delay.CopyFrom(convert.to_duration(_NOT_SERVED_DELAY_S))
+            self._attachment.give(lease, failure)
+            return
+        turn = Turn(
+            lease,
+            convert.to_inbound(delivery),
+            self._profiles.get(lease.bot) or BotProfile(lease.bot),
+            stubs=self._stubs,
+            appends=self._appends,
+            deltas=self._deltas,
+            extend=self._attachment.extend,
+            decision=convert.to_decision(delivery),
+        )
+        run = _Run(lease, turn, handler)
+        self._runs[lease.run] = run
+        self._count(lease.bot, 1)
+        self._attachment.begin(lease)
+        run.task = self._tasks.create_task(self._work(run), name="turn")
+
+    def cancel(self, run: str, epoch: int, reason: str) -> None:
+        known = self._find(run, epoch)
+        if known is not None:
+            _log.info("turn cancelled", extra={"run": run, "reason": reason})
+            self._stop(known, _Ending.CANCELLED)
+
+    def lose(self, run: str, epoch: int, reason: str) -> None:
+        known = self._find(run, epoch)
+        if known is not None:
+            _log.warning("lease lost", extra={"run": run, "epoch": epoch, "reason": reason})
+            self._stop(known, _Ending.LOST)
+            if known.given:
+                self._drop(known)
+
+    def steer(self, steering: message_pb2.Steering) -> None:
+        known = self._find(steering.run, steering.epoch)
+        if known is not None and not known.over:
+            known.turn.steer(convert.text_of(steering.message.draft.parts))
+
+    def settled(self, run: str, epoch: int) -> None:
+        known = self._find(run, epoch)
+        if known is not None and known.given:
+            self._drop(known)
+
+    def _find(self, run: str, epoch: int) -> _Run | None:
+        known = self._runs.get(run)
+        return known if known is not None and known.lease.epoch == epoch else None
+
+    def _drop(self, run: _Run) -> None:
+        if self._runs.get(run.lease.run) is run:
+            del self._runs[run.lease.run]
+
+    def _stop(self, run: _Run, ending: _Ending) -> None:
+        """Ends a turn before its handler is through. Losing the lease overrides every other end."""
+        if run.over or (run.ending is not None and ending is not _Ending.LOST):
+            return
+        run.ending = ending
+        if ending is _Ending.CANCELLED:
+            run.turn.cancelled.set()
+        else:
+            run.turn.close()
+        assert run.task is not None
+        run.cancels += 1
+        run.task.cancel()
+        asyncio.get_running_loop().call_later(self._stop_grace_s, self._abandon, run)
+
+    async def _work(self, run: _Run) -> None:
+        if run.turn.message.traceparent:
+            CURRENT_TRACEPARENT.set(run.turn.message.traceparent)
+        while True:
+            try:
+                if run.ending is None:
+                    result = await self._attempt(run)
+                else:
+                    run.handler_ended = True
+                    result = await self._end(run)
+            except asyncio.CancelledError:
+                if run.task is None or run.task.cancelling() > run.cancels:
+                    raise  # not by us: the worker itself is being taken down
+                continue
+            break
+        self._over(run, result)
+
+    async def _attempt(self, run: _Run) -> Result | None:
+        """Runs the handler. None when nothing is to be told, because the lease is lost."""
+        turn, lease = run.turn, run.lease
+        try:
+            if lease.attempt > 1 and await turn.has_committed_reply():
+                return turn.completion()
+            await turn.finish(await run.handler(turn))
+            return turn.completion()
+        except LeaseLost:
+            _log.warning("turn fenced", extra={"run": lease.run, "epoch": lease.epoch})
+            return None
+        except TurnFailed as error:
+            _log.info("turn failed", extra={"run": lease.run, "attempt": lease.attempt, "reason": error.reason})
+            return _failure_of(lease, error)
+        except errors.AppError as error:
+            reason = error.reason or error.code
+            _log.warning("turn failed", extra={"run": lease.run, "attempt": lease.attempt, "reason": reason})
+            failure = _failure(lease, reason, error.message, isinstance(error, TRANSIENT))
+            if error.retry_after_s is not None:
+                failure.retry_delay.CopyFrom(convert.to_duration(error.retry_after_s))
+            return failure
+        except Exception as error:  # noqa: BLE001 - a handler's failure ends one attempt, never the worker
+            _log.exception("handler raised", extra={"run": lease.run, "attempt": lease.attempt})
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return _failure(lease, HANDLER_ERROR, text[:500], True)
+
+    async def _end(self, run: _Run) -> Result | None:
+        """What is told of a turn that was stopped."""
+        turn, lease = run.turn, run.lease
+        if run.ending is _Ending.LOST:
+            return None
+        try:
+            if await turn.has_committed_reply():
+                return turn.completion()
+            if run.ending is _Ending.HANDED_BACK:
+                failure = _failure(lease, "WORKER_DRAINING", "the worker is stopping", True)
+                failure.retry_delay.CopyFrom(convert.to_duration(0))
+                return failure
+            await turn.keep_partial()
+        except LeaseLost:
+            return None
+        except errors.AppError as error:
+            _log.warning("partial answer not kept", extra={"run": lease.run, "reason": error.reason or error.code})
+        failure = _failure(lease, "CANCELLED", "the run was cancelled", False)
+        failure.cancelled = True
+        return failure
+
+    def _abandon(self, run: _Run) -> None:
+        """A handler that goes on although it was cancelled is left alone; its turn takes no more from it."""
+        if run.over or run.handler_ended or self._tasks is None:
+            return
+        _log.warning("handler ignores its cancellation", extra={"run": run.lease.run})
+        run.turn.close()
+        self._tasks.create_task(self._end_without_handler(run), name="abandoned turn")
+
+    async def _end_without_handler(self, run: _Run) -> None:
+        self._over(run, await self._end(run))
+
+    def _over(self, run: _Run, result: Result | None) -> None:
+        if run.over:
+            return
+        run.over = True
+        run.turn.close()
+        self._count(run.lease.bot, -1)
+        if result is None:
+            self._drop(run)
+            return
+        run.given = True
+        assert self._attachment is not None
+        self._attachment.give(run.lease, result)
+
+    def _count(self, bot: str, change: int) -> None:
+        before = self._in_flight.get(bot, 0)
+        self._in_flight[bot] = before + change
+        self._working += change
+        if not self._working:
+            self._idle.set()
+        else:
+            self._idle.clear()
+        if not before or not self._in_flight[bot]:
+            self._on_load()
+
+
+def _failure_of(lease: Lease, error: TurnFailed) -> message_pb2.Failure:
+    failure = _failure(lease, error.reason, error.message, isinstance(error, Retryable))
+    if isinstance(error, Retryable) and error.retry_after_s is not None:
+        failure.retry_delay.CopyFrom(convert.to_duration(error.retry_after_s))
+    if isinstance(error, NeedsDecision):
+        failure.decision_request.question = error.message
+        failure.decision_request.choices.extend(error.choices)
+        failure.decision_request.call_id = error.call_id
+    return failure
+
+
+def _failure(lease: Lease, reason: str, message: str, retryable: bool) -> message_pb2.Failure:
+    return message_pb2.Failure(
+        run=lease.run, epoch=lease.epoch, error=convert.error_of_run(reason, message), retryable=retryable
+    )

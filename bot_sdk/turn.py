@@ -1,0 +1,333 @@
+"""One turn: a message being worked on by a bot, and everything a handler may do about it."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+from bot_sdk import convert
+from bot_sdk.appends import AppendQueue
+from bot_sdk.deltas import DeltaPublisher, Draft
+from bot_sdk.errors import LeaseLost, NoReply
+from bot_sdk.events import EventFactory, reply_id
+from bot_sdk.mail import MAX_WAIT_S, Mail
+from bot_sdk.memory import MemoryStore
+from bot_sdk.model import (
+    BotProfile,
+    Consumption,
+    Decision,
+    Effect,
+    Entry,
+    InboundMessage,
+    Lease,
+    Receipt,
+    Said,
+    TurnContext,
+)
+from bot_sdk.sessions import Sessions
+from bot_sdk.steps import Committed, Json, Steps, ToolAnswer, ToolRequest
+from bot_sdk.stubs import Stubs
+from chassis import errors, resource_names
+from mobot.router.v1 import message_pb2
+from mobot.session.v1 import event_pb2
+
+_KEYS = uuid.UUID("6f2b7a52-6f6e-5d0c-9a52-0d8a4f1c7b11")  # the space of names for keys derived from a run
+
+
+class Turn:
+    """What a handler gets. It is over when the handler returns, and nothing can be written after that.
+
+    A handler that returns text replies with it; one that returns None replies with what it streamed, if anything.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        message: InboundMessage,
+        bot: BotProfile,
+        *,
+        stubs: Stubs,
+        appends: AppendQueue,
+        deltas: DeltaPublisher,
+        extend: Callable[[message_pb2.Extension], None],
+        decision: Decision | None = None,
+    ) -> None:
+        self.lease = lease
+        self.message = message
+        self.bot = bot
+        self.decision = decision
+        """What a person decided, when the run had stopped to ask."""
+        self.cancelled = asyncio.Event()
+        """Set when somebody stopped the run; the handler is cancelled at the same time."""
+        self._stubs = stubs
+        self._appends = appends
+        self._deltas = deltas
+        self._extend = extend
+        self._events = EventFactory(lease, message)
+        self._draft = Draft(lease)
+        self._steps: Steps | None = None
+        self._context: TurnContext | None = None
+        self._memory: MemoryStore | None = None
+        self._sessions: Sessions | None = None
+        self._mail: Mail | None = None
+        self._sent: dict[str, int] = {}
+        self._reply: asyncio.Future[int] | None = None
+        self._reply_text = ""
+        self._used: Consumption | None = None
+        self._stop_reason = ""
+        self._steering: list[str] = []
+        self._closed = False
+
+    # What is asked
+
+    @property
+    def text(self) -> str:
+        """The text of the message."""
+        return self.message.text
+
+    @property
+    def session(self) -> str:
+        """The session, `bots/{bot}/sessions/{session}`."""
+        return self.lease.session
+
+    @property
+    def run(self) -> str:
+        return self.lease.run
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt, from 1. Above 1 an earlier attempt may have done some of the work."""
+        return self.lease.attempt
+
+    async def context(self) -> TurnContext:
+        """Session, history and what the run has committed; fetched once, when it is first asked for."""
+        if self._context is None:
+            self._context = await self.sessions.turn_context(self.lease.session, self.lease.run)
+        return self._context
+
+    async def history(self) -> tuple[Entry, ...]:
+        """What was said and done in the session before this run, oldest first, as far as a context reaches."""
+        return (await self.context()).history
+
+    def take_steering(self) -> list[str]:
+        """Texts that were sent to this running turn since the last call."""
+        taken, self._steering = self._steering, []
+        return taken
+
+    # What is answered
+
+    def stream(self, piece: str) -> None:
+        """Shows a piece of the answer to whoever watches. Never waits; nothing is kept unless it is replied."""
+        self._check_open()
+        if piece and self._draft.write(piece):
+            self._deltas.touch(self._draft)
+
+    @property
+    def streamed(self) -> str:
+        """What was streamed since the last committed message."""
+        return self._draft.text
+
+    async def say(self, text: str | None = None) -> int:
+        """Commits a message before the final one, what was streamed by default; returns its sequence."""
+        said = self._draft.text if text is None else text
+        sequence = await self._write([self._events.said(self.steps.take_number(), said)])
+        self._deltas.forget(self._draft)
+        self._draft = Draft(self.lease, self._draft.step + 1)
+        return sequence
+
+    async def reply(
+        self,
+        text: str | None = None,
+        *,
+        model: str = "",
+        used: Consumption | None = None,
+        stop_reason: str = "stop",
+        cited_memories: Sequence[str] = (),
+    ) -> int:
+        """Commits the one final message of the run, what was streamed by default; returns its sequence.
+
+        `model` is "provider/model"; `cited_memories` are the names of memories that were in the context.
+
+        Raises:
+            RuntimeError: the turn has replied already; use `say` for what comes before.
+            LeaseLost: another attempt has the session.
+        """
+        if self._reply is not None:
+            raise RuntimeError("a turn replies once; use say() for messages before the reply")
+        self._reply_text = self._draft.text if text is None else text
+        self._used = used
+        self._stop_reason = stop_reason
+        event = self._events.reply(
+            self._reply_text,
+            model=model,
+            used=used,
+            stop_reason=stop_reason,
+            cited_memories=tuple(cited_memories),
+        )
+        self._reply = self._write([event])
+        self._deltas.forget(self._draft)
+        # A reply on its way is not taken back by a cancellation: half of the watchers might have seen it.
+        return await asyncio.shield(self._reply)
+
+    @property
+    def replied(self) -> bool:
+        return self._reply is not None
+
+    # Steps and tools
+
+    @property
+    def steps(self) -> Steps:
+        if self._steps is None:
+            self._steps = Steps(
+                self.lease, self._events, write=self._write, earlier=self._earlier, decision=self.decision
+            )
+        return self._steps
+
+    async def step(self, name: str, make: Callable[[], Awaitable[Json]], *, effect: Effect = Effect.IDEMPOTENT) -> Json:
+        """The value that `make` gives, made once per run: a retry is handed what an earlier attempt committed."""
+        return await self.steps.remember(name, make, effect)
+
+    async def call_tool(self, request: ToolRequest, make: Callable[[], Awaitable[ToolAnswer]]) -> ToolAnswer:
+        """Makes a tool call and commits it with its result; a retry is handed the committed result."""
+        return await self.steps.call(request, make)
+
+    async def committed(self) -> tuple[Committed, ...]:
+        """What earlier attempts of this run said and called, for a brain that goes on behind it."""
+        return await self.steps.committed()
+
+    # The world around
+
+    @property
+    def memory(self) -> MemoryStore:
+        """What the bot remembers across sessions."""
+        if self._memory is None:
+            self._memory = MemoryStore(self._stubs, self.lease.bot, session=self.lease.session, run=self.lease.run)
+        return self._memory
+
+    @property
+    def sessions(self) -> Sessions:
+        """The bot's own sessions."""
+        if self._sessions is None:
+            self._sessions = Sessions(self._stubs, self.lease.bot)
+        return self._sessions
+
+    @property
+    def mail(self) -> Mail:
+        if self._mail is None:
+            self._mail = Mail(self._stubs, self.lease.bot)
+        return self._mail
+
+    def key(self, *names: str) -> str:
+        """An id that is the same in every attempt of this run: for idempotency keys and request ids."""
+        return str(uuid.uuid5(_KEYS, "\0".join((self.lease.run, *names))))
+
+    async def send(self, to: str, text: str, *, want_reply: bool = False) -> Receipt:
+        """Sends mail to a session or bot and returns once it is durable; nobody has read it by then.
+
+        With `want_reply` the reply comes later, as a message to this session. A retry that sends the same again sends
+        nothing.
+        """
+        self._check_open()
+        what = f"{to}\0{text}"
+        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        return await self.mail.send(
+            to,
+            text,
+            idempotency_key=self.key("send", to, text, str(nth)),
+            source=self.lease.session,
+            reply_to=self.lease.session if want_reply else "",
+            hop_count=self.message.hop_count + 1,
+        )
+
+    async def ask(self, to: str, text: str, *, timeout_s: float = 60.0) -> str:
+        """Sends and waits for the reply, at most 10 minutes.
+
+        Raises:
+            NoReply: the message was delivered and there is no reply; its `result` tells why.
+            InvalidArgument: a turn cannot ask its own session, which waits for this turn.
+        """
+        if to in (self.lease.session, resource_names.parse_session(self.lease.session).key):
+            raise errors.InvalidArgument("a turn cannot wait for its own session", reason="SELF_ASK")
+        receipt = await self.send(to, text)
+        result = await self.mail.wait(receipt.run, timeout_s=min(timeout_s, MAX_WAIT_S))
+        if not result.succeeded:
+            raise NoReply(result)
+        return result.reply
+
+    def heartbeat(self, lease_s: float = 0.0) -> None:
+        """Keeps the lease for longer, `lease_s` seconds from now (0: the default); needed only for long silences.
+
+        While the worker is attached its leases are kept alive anyway.
+        """
+        extension = message_pb2.Extension(run=self.lease.run, epoch=self.lease.epoch)
+        if lease_s:
+            extension.lease_duration.CopyFrom(convert.to_duration(lease_s))
+        self._extend(extension)
+
+    # For the worker
+
+    async def finish(self, answer: str | None) -> None:
+        """Replies with what the handler returned or streamed, if it has not replied."""
+        if self._reply is None and (answer is not None or self._draft.text):
+            await self.reply(answer)
+
+    async def has_committed_reply(self) -> bool:
+        """Whether the reply is committed, by this attempt or an earlier one."""
+        if self._reply is not None:
+            try:
+                await asyncio.shield(self._reply)
+            except errors.AppError:
+                return False
+            return True
+        if self.lease.attempt == 1:
+            return False
+        wanted = reply_id(self.lease.run)
+        for entry in await self._earlier():
+            if isinstance(entry, Said) and entry.event_id == wanted:
+                self._reply_text = entry.text
+                self._stop_reason = "stop"
+                return True
+        return False
+
+    async def keep_partial(self) -> None:
+        """Commits what there is of an answer that was stopped."""
+        text = self._draft.text
+        if text and self._reply is None:
+            event = self._events.reply(text, stop_reason="aborted", partial=True)
+            await self._appends.append(self.lease, [event])
+
+    def completion(self) -> message_pb2.Completion:
+        completion = message_pb2.Completion(
+            run=self.lease.run, epoch=self.lease.epoch, stop_reason=self._stop_reason or "stop"
+        )
+        if self._reply_text:
+            completion.reply.extend(convert.text_parts(self._reply_text))
+        if self._used is not None:
+            completion.usage.CopyFrom(convert.from_consumption(self._used))
+        return completion
+
+    def steer(self, text: str) -> None:
+        self._steering.append(text)
+
+    def close(self) -> None:
+        """Nothing can be written or streamed from now on."""
+        self._closed = True
+        self._deltas.forget(self._draft)
+
+    async def _earlier(self) -> Sequence[Entry]:
+        return (await self.context()).committed
+
+    def _write(self, events: Sequence[event_pb2.Event]) -> asyncio.Future[int]:
+        self._check_open()
+        committed = self._appends.append(self.lease, events)
+        # Not every commit is waited for; what became of it must not be reported as forgotten.
+        committed.add_done_callback(_retrieve)
+        return committed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LeaseLost("the turn is over: nothing more can be written")
+
+
+def _retrieve(committed: asyncio.Future[int]) -> None:
+    if not committed.cancelled():
+        committed.exception()
