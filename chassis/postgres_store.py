@@ -9,14 +9,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chassis import migrations as schema
+from chassis.errors import AppError, FailedPrecondition, Unavailable
 from chassis.group_writer import GroupWriter
-from chassis.write_transaction import CommitHook, Outage, is_outage, outage_error
+from chassis.write_transaction import RETRY_AFTER_S, CommitHook, Outage, is_outage, outage_error
 from chassis.writer_lanes import TaskLane, connect
 
 T = TypeVar("T")
 
 _READERS = 8
 _CONNECT_TIMEOUT_S = 10.0
+_URL_PARAMETERS = ("host", "port", "sslmode", "passfile", "target_session_attrs")
 
 
 class PostgresStore:
@@ -39,8 +41,10 @@ class PostgresStore:
         )
         try:
             await _bring_up_to_date(engine, chain, migrate=migrate)
-        except BaseException:
+        except BaseException as error:
             await engine.dispose()
+            if isinstance(error, Outage):
+                raise _opening_error(url, error) from error
             raise
         store = cls(engine, max_queued=max_queued, hook=hook)
         store.writer.start()
@@ -73,6 +77,18 @@ class PostgresStore:
             await conn.close()
 
 
+def _opening_error(url: URL, outage: Outage) -> AppError:
+    """What an operator needs to read at start: the server and its own words, without the password."""
+    cause = outage.__cause__
+    where = url.set(query={}).render_as_string(hide_password=True)
+    if isinstance(cause, DBAPIError) and not is_outage(cause):
+        return FailedPrecondition(f"cannot open the database {where}: {cause.orig}", metadata={"url": where})
+    words = cause.orig if isinstance(cause, DBAPIError) else cause
+    return Unavailable(
+        f"the database {where} is not reachable: {words}", metadata={"url": where}, retry_after_s=RETRY_AFTER_S
+    )
+
+
 async def _bring_up_to_date(engine: AsyncEngine, chain: schema.Chain, *, migrate: bool) -> None:
     def upgrade(conn: Connection) -> None:
         if schema.check(conn, chain) == "at head":
@@ -82,10 +98,7 @@ async def _bring_up_to_date(engine: AsyncEngine, chain: schema.Chain, *, migrate
         schema.upgrade(conn, chain)
         conn.commit()
 
-    try:
-        conn = await connect(engine)
-    except Outage as outage:
-        raise outage_error() from outage
+    conn = await connect(engine)
     try:
         await conn.run_sync(upgrade)
     finally:
@@ -93,8 +106,18 @@ async def _bring_up_to_date(engine: AsyncEngine, chain: schema.Chain, *, migrate
 
 
 def driver_url(url: URL) -> URL:
-    """The URL for asyncpg, which names one of libpq's parameters differently."""
+    """The URL for asyncpg, which names one of libpq's parameters differently.
+
+    Raises:
+        FailedPrecondition: a parameter is none of those that make sense here.
+    """
     query = dict(url.query)
+    for name in query:
+        if name not in _URL_PARAMETERS:
+            raise FailedPrecondition(
+                f"the database URL has the parameter {name!r}; it may have {', '.join(_URL_PARAMETERS)}",
+                metadata={"parameter": name},
+            )
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
     return url.set(drivername="postgresql+asyncpg", query=query)

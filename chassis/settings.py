@@ -98,7 +98,7 @@ class ChassisSettings(MobotSettings):
 
 
 class TargetSettings(MobotSettings):
-    """Where the four services are dialled: `host:port`, `dns:///name:port`, `unix:/path`, or `local:` inside the core."""
+    """Where the four services are dialled: `host:port`, `dns:///name:port`, `unix:/path`, or `local:` in the core."""
 
     registry_target: str = Field("127.0.0.1:50051", description="gRPC target of the registry service.")
     session_target: str = Field("127.0.0.1:50052", description="gRPC target of the session service.")

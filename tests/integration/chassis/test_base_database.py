@@ -136,6 +136,20 @@ async def test_a_file_that_is_no_database_is_explained(tmp_path, clock):
             await Database.open(f"sqlite:///{path}", migrations=MIGRATIONS, migrate=True, clock=clock)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("/test_", "/nowhere_"), "does not exist"),
+        (("postgres@", "nobody:secret@"), 'role "nobody" does not exist'),
+        (("host=", "hosts=x&host="), "has the parameter 'hosts'; it may have host, port"),
+    ],
+)
+async def test_a_server_that_refuses_is_explained_without_the_password(postgresql_url, clock, change, words):
+    with pytest.raises(FailedPrecondition, match=words) as caught:
+        await Database.open(postgresql_url.replace(*change), migrations=MIGRATIONS, migrate=True, clock=clock)
+    assert "secret" not in caught.value.message
+
+
 async def test_an_unreachable_server_is_unavailable(tmp_path, clock):
     with pytest.raises(Unavailable, match="not reachable"):
         await Database.open(
