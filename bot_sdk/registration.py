@@ -78,7 +78,7 @@ class Registration:
         self._served: list[str] = []
         self._told: dict[str, BotLoad] = {}
         self._changed = asyncio.Event()
-        self._leaving = False
+        self._leaving = asyncio.Event()
         self._draining = False
         self.registered = asyncio.Event()
         """Set once the registry has accepted this worker for the first time."""
@@ -99,7 +99,7 @@ class Registration:
 
     def leave(self) -> None:
         """Gives the lease up with one last report. Nothing may be in flight."""
-        self._leaving = True
+        self._leaving.set()
         self._changed.set()
 
     async def run(self) -> None:
@@ -109,7 +109,7 @@ class Registration:
             chassis.errors.AppError: the registry refuses this worker for good.
         """
         backoff = Backoff()
-        while not self._leaving:
+        while not self._leaving.is_set():
             await self._register(backoff)
             try:
                 while not self.left.is_set():
@@ -196,10 +196,8 @@ class Registration:
                 self._changed.clear()
                 await call.write(self._report())
                 # Many turns begin and end within a moment; the registry need not hear of each.
-                await asyncio.sleep(MIN_REPORT_INTERVAL_S)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, self._interval_s - MIN_REPORT_INTERVAL_S)):
-                        await self._changed.wait()
+                await _wait(self._leaving, MIN_REPORT_INTERVAL_S)
+                await _wait(self._changed, self._interval_s - MIN_REPORT_INTERVAL_S)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader sees why the stream ended
 
@@ -212,7 +210,7 @@ class Registration:
             sequence=self._sequence,
             in_flight_count=sum(load.in_flight for load in loads.values()),
             draining=self._draining,
-            leaving=self._leaving,
+            leaving=self._leaving.is_set(),
         )
         for bot, load in loads.items():
             if self._told.get(bot) != load:
@@ -238,6 +236,12 @@ class Registration:
         if ack.drain and not self._draining:
             self._draining = True
             self._on_drain(ack.detail)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
 
 
 def _bot_report(bot: str, load: BotLoad) -> worker_pb2.BotReport:
