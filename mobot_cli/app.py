@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, str] = {
     "up": "mobot_cli.commands.up",
     "down": "mobot_cli.commands.down",
+    "bots": "mobot_cli.commands.bots",
+    "sessions": "mobot_cli.commands.sessions",
+    "send": "mobot_cli.commands.send",
+    "history": "mobot_cli.commands.history",
+    "watch": "mobot_cli.commands.watch",
+    "memory": "mobot_cli.commands.memory",
+    "doctor": "mobot_cli.commands.doctor",
+    "migrate": "mobot_cli.commands.migrate",
 }
 
 

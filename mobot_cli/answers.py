@@ -1,0 +1,112 @@
+"""One question and its answer as it is written: deltas while they come, the committed text where they do not."""
+
+import asyncio
+from datetime import timedelta
+from typing import TextIO
+
+import grpc
+from google.protobuf import duration_pb2
+
+from chassis.errors import DeadlineExceeded
+from mobot.router.v1 import message_pb2, router_service_pb2
+from mobot.session.v1 import event_pb2, session_service_pb2
+from mobot_cli.printing import clean_block
+from mobot_cli.services import Services
+from mobot_cli.transcript import text_of
+
+_LONGEST_WAIT_S = 600.0
+
+
+class _Answer:
+    """What was printed of one run's answer, so that nothing is printed twice."""
+
+    def __init__(self, run: str, show: TextIO | None) -> None:
+        self._run = run
+        self._show = show
+        self._text = ""
+        self._printed = 0
+
+    def take(self, frame: session_service_pb2.WatchEventsResponse) -> bool:
+        """Prints what the frame adds; true when the run has ended."""
+        ended = False
+        for event in frame.events:
+            if event.run != self._run:
+                continue
+            if event.WhichOneof("payload") == "message" and event.message.role == event_pb2.ROLE_ASSISTANT:
+                self._replace(text_of(list(event.message.parts)))
+            ended = ended or event.WhichOneof("payload") == "run_finished"
+        for delta in frame.deltas:
+            if delta.run == self._run and delta.kind in (event_pb2.DELTA_KIND_TEXT, event_pb2.DELTA_KIND_UNSPECIFIED):
+                self._replace(delta.text if delta.replace else self._text[: delta.offset] + delta.text)
+        return ended
+
+    def _replace(self, text: str) -> None:
+        if self._show is not None:
+            if text.startswith(self._text[: self._printed]):
+                self._show.write(clean_block(text[self._printed :]))
+            else:
+                # A new attempt answers anew: what stands on the screen cannot be taken back.
+                self._show.write(f"\n{clean_block(text)}")
+            self._show.flush()
+            self._printed = len(text)
+        self._text = text
+
+    def end(self) -> None:
+        if self._show is not None and self._printed:
+            self._show.write("\n")
+
+
+async def ask(
+    mobot: Services, request: router_service_pb2.SendMessageRequest, *, timeout_s: float, show: TextIO | None
+) -> message_pb2.Message:
+    """Sends, prints the answer to `show` while it is written, and returns the finished message.
+
+    The watch begins before the message is sent, so that no piece of the answer is missed; when it breaks, the wait
+    goes on with the router, whose word on the run's fate is final.
+
+    Raises:
+        DeadlineExceeded: the run did not end within `timeout_s` seconds; it goes on.
+    """
+    session = request.message.session
+    answer = _Answer(request.message.idempotency_key, show)
+    watch = mobot.session.WatchEvents(
+        session_service_pb2.WatchEventsRequest(sessions=[session], after_sequence=-1, include_deltas=True)
+    )
+    try:
+        await watch.read()
+        receipt = (await mobot.router.SendMessage(request)).receipt
+        watching = asyncio.create_task(_watch(watch, answer))
+        try:
+            message = await _wait(mobot, receipt.run, timeout_s)
+            # The log says the end too, right after the router; its last lines are worth a moment.
+            await asyncio.wait({watching}, timeout=2)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            answer.end()
+    finally:
+        watch.cancel()
+    return message
+
+
+async def _watch(
+    watch: "grpc.aio.UnaryStreamCall[session_service_pb2.WatchEventsRequest, session_service_pb2.WatchEventsResponse]",
+    answer: _Answer,
+) -> None:
+    async for frame in watch:
+        if answer.take(frame):
+            return
+
+
+async def _wait(mobot: Services, run: str, timeout_s: float) -> message_pb2.Message:
+    end = asyncio.get_running_loop().time() + timeout_s
+    while (left := end - asyncio.get_running_loop().time()) > 0:
+        timeout = duration_pb2.Duration()
+        timeout.FromTimedelta(timedelta(seconds=min(left, _LONGEST_WAIT_S)))
+        waited = await mobot.router.WaitRun(router_service_pb2.WaitRunRequest(run=run, timeout=timeout))
+        if waited.done:
+            return waited.message
+    raise DeadlineExceeded(
+        f"no answer within {timeout_s:g} s; the message is safe and goes on. Look again: mobot history, or "
+        f"send the same text with --key {run}"
+    )
