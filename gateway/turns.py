@@ -58,6 +58,7 @@ class _Run:
     must_replace: bool = False
     start_ms: int = 0
     last_message: dict[str, Any] | None = None
+    committed_text: str = ""
     seen_from_start: bool = False
 
     def head(self) -> dict[str, object]:
@@ -164,7 +165,8 @@ class TurnFeed:
             return
         run = self._run_of(event)
         if message.role == event_pb2.ROLE_ASSISTANT:
-            self._complete_text(run, text_of(message.parts))
+            run.committed_text = text_of(message.parts)
+            self._complete_text(run, run.committed_text)
             run.last_message = message_of(event)
         self._session_message(event, row)
         run.begin_again()
@@ -195,6 +197,7 @@ class TurnFeed:
         run = self._run_of(event)
         if event.run_started.attempt > 1:
             run.begin_again()
+            run.committed_text = ""
         else:
             run.seen_from_start = True
         if not run.start_ms:
@@ -288,6 +291,10 @@ class TurnFeed:
             self._flush(run)
             run.begin_again()
             run.step = delta.step
+            run.committed_text = ""
+        elif not run.text and run.committed_text[delta.offset :].startswith(delta.text):
+            # Deltas and commits come on different ways: this one was overtaken by the message it belongs to.
+            return
         if delta.replace:
             known = run.text
             run.text = delta.text

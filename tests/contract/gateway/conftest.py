@@ -63,9 +63,13 @@ async def start_edge():
             }
             dialer = Dialer(dict.fromkeys(parts, LOCAL), token=SECRET, actor="operators/root")
             hosts = {}
+
+            async def end_watches():
+                world.cut_watches()
+
             for name, (servicer, register) in parts.items():
-                service = Service(name, full_service_name(name), servicer, register, _true, _nothing, _nothing)
-                host = ServiceHost(service, authenticator=Authenticator(SECRET), listen=())
+                service = Service(name, full_service_name(name), servicer, register, _true, end_watches, _nothing)
+                host = ServiceHost(service, authenticator=Authenticator(SECRET), listen=(), grace_s=0.2)
                 await host.start()
                 stack.push_async_callback(host.drain)
                 dialer.add_handlers(host.local_handlers)

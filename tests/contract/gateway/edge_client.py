@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import websockets
+from edge_oracle import check_frames
 
 sys.path.append(str(Path(__file__).parents[2] / "unit" / "gateway"))
 
@@ -32,6 +33,7 @@ class EdgeClient:
         self.socket = socket
         self.frames = []
         self.hello = None
+        self.methods = {"0": "connect"}
         self._ids = itertools.count(1)
         self._heard = asyncio.Condition()
         self._reader = None
@@ -65,6 +67,7 @@ class EdgeClient:
     async def post(self, method, params=None, *, request_id=None):
         """Sends without waiting for the answer; returns the request's id."""
         request_id = request_id or str(next(self._ids))
+        self.methods[request_id] = method
         frame = {"type": "req", "id": request_id, "method": method, "params": params or {}}
         await self.socket.send(json.dumps(frame))
         return request_id
@@ -128,3 +131,4 @@ async def connected(url, *, origin=None, **options):
             yield await client.handshake(**options)
         finally:
             await client.close()
+            check_frames(client.frames, client.methods)

@@ -244,9 +244,7 @@ class Sessions(SessionServiceServicer):
                     session.overrides[key] = request.session.overrides[key]
             else:
                 setattr(session, field_name, getattr(request.session, field_name))
-        self.world.append(
-            session.name, session_updated=event_pb2.SessionUpdated(paths=list(request.update_mask.paths))
-        )
+        self.world.append(session.name, session_updated=event_pb2.SessionUpdated(paths=list(request.update_mask.paths)))
         return session_service_pb2.UpdateSessionResponse(session=session)
 
     async def ResetSession(self, request, context):
