@@ -3,7 +3,7 @@
 The supervisor gives each child one end of a socket pair and names its descriptor in the environment variable
 `SUPERVISOR_FD` (no `MOBOT_` prefix: it is a fact about this process, not a setting). Two things travel on it:
 
-- up: the line `ready` when the child serves;
+- up: the line `ready` when the child serves, with the TCP ports it listens on: `ready registry=50051`;
 - down: nothing, ever. End of file means that the supervisor is gone, even by `kill -9`: the kernel closes its end.
 
 At end of file the child sends itself SIGTERM, so that it drains as it would for an operator, and is ended hard after
@@ -20,10 +20,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 ENVIRONMENT_VARIABLE = "SUPERVISOR_FD"
-READY = b"ready\n"
+READY = "ready"
 EXIT_ABANDONED = 70
 """Exit code of a child that outlived its supervisor by more than its grace."""
 
@@ -34,12 +34,13 @@ class Lifeline:
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line
 
-    def ready(self) -> None:
-        """Tells the supervisor that this process serves."""
+    def ready(self, ports: Mapping[str, int] | None = None) -> None:
+        """Tells the supervisor that this process serves; `ports` by name, for those who listen on any."""
         if self._line is None:
             return
+        words = [READY, *(f"{name}={port}" for name, port in (ports or {}).items())]
         try:
-            self._line.sendall(READY)
+            self._line.sendall(" ".join(words).encode() + b"\n")
         except (BrokenPipeError, ConnectionResetError):
             return  # the supervisor is gone: the watching thread has seen it too and is stopping this process
 

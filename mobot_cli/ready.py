@@ -44,14 +44,14 @@ async def wait_until_ready(line: socket.socket, probe: HttpProbe | None) -> None
 async def _wait_for_line(line: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     received = b""
-    while lifeline.READY not in received:
+    while not (received.endswith(b"\n") and received.startswith(lifeline.READY.encode())):
         try:
-            chunk = await loop.sock_recv(line, 64)
+            chunk = await loop.sock_recv(line, 256)
         except ConnectionResetError:
             chunk = b""
         if not chunk:  # the child is gone, or closed its end: its exit is somebody else's to notice
             await asyncio.Event().wait()
-        received = received[-len(lifeline.READY) :] + chunk
+        received += chunk
 
 
 async def _wait_for_http(probe: HttpProbe) -> None:

@@ -15,7 +15,7 @@ if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 line = lifeline.hold(grace_s=0.2)
 assert lifeline.ENVIRONMENT_VARIABLE not in os.environ
-line.ready()
+line.ready({"registry": 5, "router": 6})
 threading.Event().wait()
 """
 
@@ -46,7 +46,7 @@ def started():
 
 def test_a_child_says_that_it_is_ready(started):
     _, line = started()
-    assert line.recv(100) == lifeline.READY
+    assert line.recv(100) == b"ready registry=5 router=6\n"
 
 
 def test_a_child_is_terminated_when_its_supervisor_is_gone(started):

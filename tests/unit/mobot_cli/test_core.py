@@ -106,7 +106,7 @@ def core(tmp_path, journal):
 
 async def test_services_answer_on_their_sockets_and_call_each_other_by_name(core, tmp_path, journal):
     process, line = core()
-    assert line.recv(100) == lifeline.READY
+    assert line.recv(100) == b"ready\n"
     targets = {
         "session": f"unix:{tmp_path}/data/run/session.sock",
         "registry": f"unix:{tmp_path}/data/run/registry.sock",
@@ -148,7 +148,7 @@ def test_an_unknown_variable_ends_it_with_two(core):
 
 async def test_without_a_token_nobody_is_served(core, tmp_path):
     _, line = core()
-    assert line.recv(100) == lifeline.READY
+    assert line.recv(100) == b"ready\n"
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/data/run/memory.sock") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary("/test.memory.Service/Ask")(b"")

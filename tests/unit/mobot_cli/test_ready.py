@@ -37,7 +37,7 @@ async def test_a_line_in_two_pieces_is_one_line(line):
     waiting = asyncio.create_task(wait_until_ready(ours, None))
     theirs.send(b"re")
     await asyncio.sleep(0)
-    theirs.send(b"ady\n")
+    theirs.send(b"ady registry=5\n")
     async with asyncio.timeout(5):
         await waiting
 
