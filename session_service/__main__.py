@@ -1,0 +1,152 @@
+"""Puts the session service together, and runs it as a process of its own: `python -m session_service`."""
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from chassis import lifeline
+
+if TYPE_CHECKING:
+    from chassis.channel import Dialer
+    from chassis.clock import Clock
+    from chassis.server import Service
+    from chassis.settings import ChassisSettings
+    from chassis.telemetry import Telemetry
+    from session_service.settings import SessionSettings
+
+MIGRATIONS = "session_service.migrations"
+
+
+async def compose(
+    settings: "SessionSettings",
+    chassis: "ChassisSettings",
+    *,
+    dialer: "Dialer",
+    clock: "Clock",
+    telemetry: "Telemetry",  # noqa: ARG001 - every service is composed alike; this one has no meters of its own
+) -> "Service":
+    """The service, ready to be hosted.
+
+    Raises:
+        FailedPrecondition: the database cannot be used, or belongs to another version.
+        Unavailable: the database server is not reachable.
+    """
+    from chassis.clock import Uuid7Ids
+    from chassis.database import Database
+    from chassis.errors import AppError
+    from chassis.paging import PageTokens
+    from chassis.server import Service
+    from mobot.registry.v1 import registry_service_pb2_grpc
+    from mobot.session.v1 import session_service_pb2_grpc
+    from session_service.convert.events import encode_change
+    from session_service.convert.tokens import WatchTokens
+    from session_service.feed.hub import Hub
+    from session_service.feed.watch import Patience
+    from session_service.servicer import SessionServicer
+    from session_service.servicer.bots import BotDirectory
+    from session_service.servicer.calls import Rooms
+    from session_service.store.store import Store
+
+    url = settings.database_url or f"sqlite:///{chassis.data_dir / 'session.sqlite3'}"
+    database = await Database.open(url, migrations=MIGRATIONS, migrate=chassis.migrate_on_start, clock=clock)
+    # Random, not time-ordered: people name a transcript by the first characters of its uid.
+    store = Store(database, clock=clock, encode=encode_change, new_uid=lambda: str(uuid.uuid4()))
+    only_writer = database.engine_name == "sqlite"
+    hub = Hub(
+        store,
+        queue_events=settings.watch_queue_events,
+        poll_interval_s=None if only_writer else settings.poll_interval_s,
+    )
+    store.listen(hub)
+    secret = await store.secret()
+    await hub.start()
+    rooms = Rooms(
+        store=store,
+        hub=hub,
+        bots=BotDirectory(
+            registry_service_pb2_grpc.RegistryServiceStub(dialer.dial("registry")),
+            clock=clock,
+            remember_s=settings.bot_cache_s,
+        ),
+        page_tokens=PageTokens(secret),
+        watch_tokens=WatchTokens(secret),
+        new_id=Uuid7Ids(clock),
+        patience=Patience(settings.slow_after_s, settings.slow_events),
+        retention_us=timedelta(days=settings.purge_after_days) // timedelta(microseconds=1),
+    )
+
+    async def ready() -> bool:
+        try:
+            await store.ping()
+        except AppError:
+            return False
+        return True
+
+    async def end_watches() -> None:
+        hub.end_watches()
+
+    async def close() -> None:
+        await hub.close()
+        await store.close()
+
+    return Service(
+        name="session",
+        full_name="mobot.session.v1.SessionService",
+        servicer=SessionServicer(rooms),  # type: ignore[abstract]  # calls of later issues answer UNIMPLEMENTED
+        register=session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+        ready=ready,
+        end_watches=end_watches,
+        close=close,
+    )
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    line = lifeline.hold()
+    from chassis.settings import run_main
+
+    run_main(lambda: _serve(line))
+
+
+def _serve(line: lifeline.Lifeline) -> None:
+    import asyncio
+
+    from chassis import logs
+    from chassis.channel import Dialer
+    from chassis.clock import SystemClock
+    from chassis.identity import Authenticator
+    from chassis.server import ServiceHost, serve
+    from chassis.settings import ChassisSettings, TargetSettings, load, root_token
+    from chassis.telemetry import Telemetry
+    from session_service.settings import SessionSettings
+
+    chassis, settings, targets = load(ChassisSettings), load(SessionSettings), load(TargetSettings)
+    token = root_token(chassis)
+    logs.configure("session", level=chassis.log_level, json=chassis.log_json)
+    listen = [f"{settings.host}:{settings.port}"]
+    if settings.socket is not None:
+        listen.append(f"unix:{settings.socket}")
+
+    async def run() -> None:
+        clock = SystemClock()
+        telemetry = Telemetry.from_settings("session", exporter=chassis.trace_exporter, sample=chassis.trace_sample)
+        dialer = Dialer(targets.targets(), token=token, actor="services/session")
+        service = await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry)
+        host = ServiceHost(
+            service,
+            authenticator=Authenticator(token),
+            listen=listen,
+            grace_s=chassis.grace_s,
+            telemetry=telemetry,
+            clock=clock,
+            listen_setting="MOBOT_SESSION_PORT",
+        )
+        await serve([host], on_ready=line.ready)
+        await dialer.close()
+        telemetry.close()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""One watcher's place in the feed: a bounded queue, and a flag that it fell behind."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from session_service.domain.event import StoredEvent
+from session_service.domain.session import Session
+from session_service.feed.answers import Answer, Delta
+
+
+class WatchQuery(NamedTuple):
+    """What a watch wants. `sessions` (keys) and `bots` None mean all; empty `kinds` means all."""
+
+    sessions: frozenset[int] | None = None
+    bots: frozenset[str] | None = None
+    kinds: frozenset[int] = frozenset()
+    include_sessions: bool = False
+    include_deltas: bool = False
+
+    def wants(self, event: StoredEvent) -> bool:
+        if self.sessions is not None and event.session not in self.sessions:
+            return False
+        if self.bots is not None and event.bot not in self.bots:
+            return False
+        return not self.kinds or event.kind in self.kinds
+
+
+class Subscription:
+    """Collects what is published after position `base`. When the queue is full it is emptied and `base` moves up: the
+    watcher then reads the log up to there, so that nothing is lost and nothing piles up."""
+
+    def __init__(self, query: WatchQuery, *, base: int, limit: int) -> None:
+        self.query = query
+        self.base = base
+        self.ended = False
+        self._limit = limit
+        self._events: deque[StoredEvent] = deque()
+        self._sessions: dict[int, Session] = {}
+        self._dirty: dict[Answer, None] = {}
+        self._sent: dict[Answer, tuple[int, int]] = {}
+        self._waiter: asyncio.Future[None] | None = None
+
+    # For the hub.
+
+    def push(self, events: Sequence[StoredEvent], through: int) -> None:
+        """`events` are wanted; `through` is the position that the hub is about to have published."""
+        if len(self._events) + len(events) > self._limit:
+            self._events.clear()
+            self._sessions.clear()
+            self.base = through
+        else:
+            self._events.extend(events)
+        self.wake()
+
+    def show(self, session: Session) -> None:
+        """The session as of an event that has just been pushed."""
+        if self._events:
+            self._sessions[session.head.pk] = session
+
+    def watches(self, answer: Answer) -> bool:
+        query = self.query
+        if not query.include_deltas or (query.sessions is not None and answer.pk not in query.sessions):
+            return False
+        return query.bots is None or answer.session.split("/", 2)[1] in query.bots
+
+    def touch(self, answer: Answer, *, new: bool) -> None:
+        if new:
+            self._sent[answer] = (answer.generation, answer.base)
+        self._dirty[answer] = None
+        self.wake()
+
+    def attach(self, answer: Answer) -> None:
+        """A text that was begun before: it is sent whole."""
+        self._dirty[answer] = None
+        self.wake()
+
+    def forget(self, answer: Answer) -> None:
+        self._dirty.pop(answer, None)
+        self._sent.pop(answer, None)
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # For the watcher.
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
+    def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], dict[int, Session]]:
+        """The next events behind position `after`, and sessions to show with them."""
+        events: list[StoredEvent] = []
+        queue = self._events
+        while queue and len(events) < limit:
+            event = queue.popleft()
+            if event.position > after:
+                events.append(event)
+        if not queue:
+            sessions, self._sessions = self._sessions, {}
+            return events, sessions
+        return events, self._sessions
+
+    def take_deltas(self) -> list[Delta]:
+        """What was written since the last call; who reads slowly gets longer pieces, not more of them."""
+        if not self._dirty:
+            return []
+        deltas: list[Delta] = []
+        for answer in self._dirty:
+            generation, offset = self._sent.get(answer, (-1, 0))
+            deltas.extend(answer.deltas(generation, offset))
+            self._sent[answer] = (answer.generation, answer.end)
+        self._dirty.clear()
+        return deltas
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Until there is something to take or the subscription ends; False when the time passed in silence."""
+        if self._events or self._dirty or self.ended:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, _give_up, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+        return bool(self._events or self._dirty or self.ended)
+
+
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,1 @@
+"""The chain of schemas of the session service."""

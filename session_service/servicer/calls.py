@@ -1,0 +1,81 @@
+"""What all calls share: the store, the feed, who may see what, and answering a repeated request as before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from chassis import idempotency
+from chassis.clock import IdFactory
+from chassis.identity import bot_of, caller
+from chassis.paging import PageTokens
+from chassis.resource_names import SessionName, parse_session
+from mobot.session.v1 import session_service_pb2_grpc
+from session_service.convert.tokens import WatchTokens
+from session_service.domain.errors import SessionNotFound
+from session_service.feed.hub import Hub
+from session_service.feed.watch import Patience
+from session_service.servicer.bots import BotDirectory
+from session_service.store.store import Claim, Replayed, Store
+from session_service.store.transaction import Transaction
+
+T = TypeVar("T")
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the servicer works with. `retention_us`: microseconds until a deleted session may be purged."""
+
+    store: Store
+    hub: Hub
+    bots: BotDirectory
+    page_tokens: PageTokens
+    watch_tokens: WatchTokens
+    new_id: IdFactory
+    patience: Patience
+    retention_us: int
+
+
+class Calls(session_service_pb2_grpc.SessionServiceServicer):
+    """The base of the servicer's parts."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._store = rooms.store
+        self._hub = rooms.hub
+        self._bots = rooms.bots
+        self._page_tokens = rooms.page_tokens
+        self._watch_tokens = rooms.watch_tokens
+        self._new_id = rooms.new_id
+        self._patience = rooms.patience
+        self._retention_us = rooms.retention_us
+
+    def _visible(self, name: str, *, field: str = "name") -> str:
+        """The resource name if the caller may see such a session. Raises SessionNotFound, as for a missing one."""
+        parsed = parse_session(name, field=field)
+        own_bot = bot_of(caller())
+        if own_bot is not None and parsed.bot != own_bot:
+            raise SessionNotFound(name)
+        return name
+
+    def _visible_parts(self, name: str, *, field: str = "name") -> SessionName:
+        return parse_session(self._visible(name, field=field), field=field)
+
+    async def _once(
+        self,
+        request: Any,  # noqa: ANN401 - any message with a request_id
+        act: Callable[[Transaction], T],
+        answer: Callable[[T], Answer],
+        kind: type[Answer],
+    ) -> Answer:
+        """Does `act` in one commit and answers; a repeated request id gets the first answer."""
+        claim = self._claim(request, lambda value: answer(value).SerializeToString())
+        result = await self._store.write(act, claim)
+        return kind.FromString(result) if isinstance(result, Replayed) else answer(result)
+
+    def _claim(self, request: Any, encode: Callable[[Any], bytes]) -> Claim | None:  # noqa: ANN401
+        if not request.request_id:
+            return None
+        method = request.DESCRIPTOR.name.removesuffix("Request")
+        return Claim(caller().actor, method, request.request_id, idempotency.fingerprint(request), encode)

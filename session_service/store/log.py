@@ -1,0 +1,288 @@
+"""Reading the log: of one session in pages, of all sessions by position, and what a turn needs."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+
+from session_service.domain import errors
+from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
+from session_service.domain.session import Session
+from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
+from session_service.store.rows import SESSION_COLUMNS, to_session
+from session_service.store.sql import among
+
+_e = EVENT.c
+_KINDS = {int(kind): kind for kind in EventKind}
+_MAX_RUN_EVENTS = 5_000
+
+# Positions looked through in one read: bounds its time when few of them are wanted.
+SCAN_POSITIONS = 2_000
+
+
+class EventFilter(NamedTuple):
+    """Which events of a session. `uid` None means the present transcript, "*" all of them; 0 and None are no bounds."""
+
+    kinds: Sequence[int] = ()
+    run: str = ""
+    uid: str | None = None
+    after_sequence: int = 0
+    before_sequence: int = 0
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+class EventPage(NamedTuple):
+    """`more`: whether events follow the last one. `as_of` is the log's position before the page was read."""
+
+    session: Session
+    events: Sequence[StoredEvent]
+    more: bool
+    as_of: int
+    total: int
+
+
+class TurnContext(NamedTuple):
+    """See the contract's GetTurnContextResponse."""
+
+    session: Session
+    summary: StoredEvent | None
+    events: Sequence[StoredEvent]
+    run_events: Sequence[StoredEvent]
+    truncated: bool
+
+
+class LogSlice(NamedTuple):
+    """Events after a position, in order; everything up to and including `through` has been looked at."""
+
+    events: Sequence[StoredEvent]
+    through: int
+
+
+class LogRange(NamedTuple):
+    """`head` is the newest position; events at or before `purged` may be gone."""
+
+    head: int
+    purged: int
+
+
+def head_position(conn: Connection) -> int:
+    """The newest position of the log. Read before anything else, it is one after which nothing is missed."""
+    return int(conn.execute(select(LOG_HEAD.c.position)).scalar_one())
+
+
+def log_range(conn: Connection) -> LogRange:
+    return LogRange(*conn.execute(select(LOG_HEAD.c.position, LOG_HEAD.c.purged)).one())
+
+
+def get_session(conn: Connection, name: str) -> Session:
+    """Raises SessionNotFound."""
+    row = conn.execute(select(*SESSION_COLUMNS).where(SESSION.c.name == name)).one_or_none()
+    if row is None:
+        raise errors.SessionNotFound(name)
+    return to_session(tuple(row))
+
+
+def list_events(
+    conn: Connection,
+    name: str,
+    which: EventFilter,
+    *,
+    descending: bool,
+    after: int | None,
+    size: int,
+    max_bytes: int,
+    count: bool,
+) -> EventPage:
+    """`after` is the sequence that the previous page ended with."""
+    as_of = head_position(conn)
+    session = get_session(conn, name)
+    conditions = _conditions(session, which)
+    total = 0
+    if count:
+        total = conn.execute(select(func.count()).select_from(EVENT).where(*conditions)).scalar_one()
+    statement = _select_own().where(*conditions)
+    if after is not None:
+        statement = statement.where(_e.sequence < after if descending else _e.sequence > after)
+    statement = statement.order_by(_e.sequence.desc() if descending else _e.sequence).limit(size + 1)
+    events: list[StoredEvent] = []
+    left = max_bytes
+    for row in conn.execute(statement):
+        event = _of_session(session, row)
+        if len(events) == size or (events and len(event.payload) > left):
+            return EventPage(session, events, True, as_of, total)
+        left -= len(event.payload)
+        events.append(event)
+    return EventPage(session, events, False, as_of, total)
+
+
+def get_event(conn: Connection, name: str, *, sequence: int = 0, event_id: str = "") -> StoredEvent:
+    """By id when one is given, else by sequence.
+
+    Raises:
+        SessionNotFound, EventNotFound
+    """
+    session = get_session(conn, name)
+    which = _e.event_id == event_id if event_id else _e.sequence == sequence
+    row = conn.execute(_select_own().where(_e.session == session.head.pk, which)).one_or_none()
+    if row is None:
+        if event_id:
+            raise errors.EventNotFound(name, event_id=event_id)
+        raise errors.EventNotFound(name, sequence=str(sequence))
+    return _of_session(session, row)
+
+
+def turn_context(conn: Connection, name: str, run: str, *, max_events: int, max_bytes: int) -> TurnContext:
+    """The newest events win when the budget does not hold all."""
+    session = get_session(conn, name)
+    head = session.head
+    mine = _select_own().where(_e.session == head.pk)
+    summary = None
+    if head.summary_sequence:
+        row = conn.execute(mine.where(_e.sequence == head.summary_sequence)).one_or_none()
+        summary = None if row is None else _of_session(session, row)
+    rows = conn.execute(mine.where(_e.run == run).order_by(_e.sequence).limit(_MAX_RUN_EVENTS)) if run else ()
+    run_events = [_of_session(session, row) for row in rows]
+    context = mine.where(
+        _e.sequence > max(head.start_sequence, head.summary_through),
+        _e.kind.in_([int(kind) for kind in CONTEXT_KINDS]),
+        _e.run != run,
+    )
+    newest_first = conn.execute(context.order_by(_e.sequence.desc()).limit(max_events + 1))
+    events, truncated = _within(newest_first, session, max_events, max_bytes)
+    return TurnContext(session, summary, events, run_events, truncated)
+
+
+def read_log(
+    conn: Connection,
+    after: int,
+    *,
+    limit: int,
+    sessions: Sequence[int] | None = None,
+    bots: Sequence[str] | None = None,
+    kinds: Sequence[int] = (),
+) -> LogSlice:
+    """The events after position `after` of these sessions and bots (None: all)."""
+    head = head_position(conn)
+    end = min(head, after + SCAN_POSITIONS)
+    conditions = [_e.position > after, _e.position <= end]
+    if sessions is not None:
+        conditions.append(_e.session == sessions[0] if len(sessions) == 1 else among(conn, _e.session, sessions))
+    if bots is not None:
+        conditions.append(among(conn, SESSION.c.bot, bots))
+    if kinds:
+        conditions.append(_e.kind.in_(list(kinds)))
+    rows = conn.execute(_select_any().where(*conditions).order_by(_e.position).limit(limit)).all()
+    events = [_of_any(row) for row in rows]
+    return LogSlice(events, events[-1].position if len(events) == limit else end)
+
+
+def read_session_log(conn: Connection, session: int, after: int, *, limit: int, kinds: Sequence[int] = ()) -> LogSlice:
+    """As `read_log` for one session, without looking at the positions of others."""
+    head = head_position(conn)
+    first = _first_sequence_after(conn, session, after)
+    conditions = [_e.session == session, _e.sequence >= first, _e.position <= head]
+    if kinds:
+        conditions.append(_e.kind.in_(list(kinds)))
+    rows = conn.execute(_select_any().where(*conditions).order_by(_e.sequence).limit(limit)).all()
+    events = [_of_any(row) for row in rows]
+    return LogSlice(events, events[-1].position if len(events) == limit else head)
+
+
+def position_of(conn: Connection, session: int, sequence: int) -> int:
+    """The position of an event; 0 for sequence 0."""
+    row = conn.execute(select(_e.position).where(_e.session == session, _e.sequence == sequence)).scalar()
+    return 0 if row is None else int(row)
+
+
+def _first_sequence_after(conn: Connection, session: int, position: int) -> int:
+    """Positions and sequences of one session grow together, so the place is found by halving."""
+    last = conn.execute(select(SESSION.c.last_sequence).where(SESSION.c.pk == session)).scalar() or 0
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        if position_of(conn, session, middle) > position:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _within(
+    newest_first: Iterable[Row[Any]], session: Session, max_events: int, max_bytes: int
+) -> tuple[list[StoredEvent], bool]:
+    events: list[StoredEvent] = []
+    left = max_bytes
+    truncated = False
+    for row in newest_first:
+        event = _of_session(session, row)
+        left -= len(event.payload)
+        if len(events) == max_events or left < 0:
+            truncated = True
+            break
+        events.append(event)
+    events.reverse()
+    return events, truncated
+
+
+def _conditions(session: Session, which: EventFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [_e.session == session.head.pk]
+    if which.uid is None:
+        conditions.append(_e.sequence > session.head.start_sequence)
+    elif which.uid != "*":
+        conditions.append(
+            _e.transcript.in_(
+                select(TRANSCRIPT.c.pk).where(TRANSCRIPT.c.uid == which.uid, TRANSCRIPT.c.session == session.head.pk)
+            )
+        )
+    if which.kinds:
+        conditions.append(_e.kind.in_(list(which.kinds)))
+    if which.run:
+        conditions.append(_e.run == which.run)
+    if which.after_sequence:
+        conditions.append(_e.sequence > which.after_sequence)
+    if which.before_sequence:
+        conditions.append(_e.sequence < which.before_sequence)
+    if which.start_time is not None:
+        conditions.append(_e.create_time >= which.start_time)
+    if which.end_time is not None:
+        conditions.append(_e.create_time < which.end_time)
+    return conditions
+
+
+def _select_own() -> Select[Any]:
+    columns = (_e.position, _e.sequence, TRANSCRIPT.c.uid, _e.kind, _e.run, _e.create_time, _e.payload)
+    return select(*columns).join_from(EVENT, TRANSCRIPT, TRANSCRIPT.c.pk == _e.transcript)
+
+
+def _select_any() -> Select[Any]:
+    columns = (
+        _e.position,
+        _e.session,
+        SESSION.c.bot,
+        SESSION.c.session_id,
+        _e.sequence,
+        TRANSCRIPT.c.uid,
+        _e.kind,
+        _e.run,
+        _e.create_time,
+        _e.payload,
+    )
+    return (
+        select(*columns)
+        .join_from(EVENT, SESSION, SESSION.c.pk == _e.session)
+        .join(TRANSCRIPT, TRANSCRIPT.c.pk == _e.transcript)
+    )
+
+
+def _of_session(session: Session, row: Row[Any]) -> StoredEvent:
+    position, sequence, uid, kind, run, create_time, payload = tuple(row)
+    head = session.head
+    return StoredEvent(
+        position, head.pk, head.bot, head.session_id, sequence, uid, _KINDS[kind], run, create_time, payload
+    )
+
+
+def _of_any(row: Row[Any]) -> StoredEvent:
+    position, session, bot, session_id, sequence, uid, kind, run, create_time, payload = tuple(row)
+    return StoredEvent(position, session, bot, session_id, sequence, uid, _KINDS[kind], run, create_time, payload)

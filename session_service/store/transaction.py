@@ -1,0 +1,210 @@
+"""One write: the numbers it hands out, the sessions and events it adds, and what it tells the feed afterwards."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import BigInteger, Connection, bindparam, case, insert, literal, select, update
+
+from chassis.clock import Clock
+from session_service.domain.event import NewEvent, StoredEvent
+from session_service.domain.lifecycle import Change
+from session_service.domain.session import Head, Session
+from session_service.models import EVENT, LOG_HEAD, PIN_LIFT, SESSION, TRANSCRIPT
+from session_service.store.rows import (
+    HEAD_COLUMNS,
+    MOVED_COLUMNS,
+    SESSION_COLUMNS,
+    moved_values,
+    session_values,
+    to_head,
+    to_session,
+)
+from session_service.store.sql import among
+
+T_co = TypeVar("T_co", covariant=True)
+
+Encode = Callable[[Change, str, str], bytes]
+"""The payload of one of the service's own events: (what happened, event id, actor)."""
+
+
+class Surroundings(Protocol):
+    """What a write needs from outside."""
+
+    clock: Clock
+    encode: Encode
+    new_uid: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T_co]):
+    """What a write did: its value, the events it added, in order, and sessions after it (not always filled)."""
+
+    value: T_co
+    events: Sequence[StoredEvent] = ()
+    sessions: Sequence[Session] = ()
+
+
+_lock_log = select(LOG_HEAD.c.position, LOG_HEAD.c.session, LOG_HEAD.c.transcript).with_for_update()
+_move_log = update(LOG_HEAD).values(
+    position=bindparam("to_position"), session=bindparam("to_session"), transcript=bindparam("to_transcript")
+)
+_insert_event = insert(EVENT)
+_insert_session = insert(SESSION)
+_insert_transcript = insert(TRANSCRIPT)
+_lifted = case((SESSION.c.pinned == 1, literal(PIN_LIFT)), else_=0)
+_move_session = (
+    update(SESSION)
+    .where(SESSION.c.pk == bindparam("of_session"))
+    .values({name: bindparam(name) for name in MOVED_COLUMNS})
+    .values(sort_rank=-bindparam("last_activity_time", type_=BigInteger) - _lifted)
+)
+
+
+class Transaction:
+    """The log is locked for the whole transaction, so that numbers are dense and in the order of the commits, also when
+    several replicas write. Nothing is written before it is decided: a refused item leaves no trace."""
+
+    def __init__(self, conn: Connection, surroundings: Surroundings) -> None:
+        self.conn = conn
+        self.now = micros(surroundings.clock.now())
+        self.new_uid = surroundings.new_uid
+        self.events: list[StoredEvent] = []
+        self.changed: list[Session] = []
+        self._encode = surroundings.encode
+        self._event_rows: list[dict[str, Any]] = []
+        self._new_sessions: list[Session] = []
+        self._new_transcripts: list[dict[str, Any]] = []
+        self._moved: dict[int, Head] = {}
+        self._position, self._session, self._transcript = conn.execute(_lock_log).one()
+        self._before = (self._position, self._session, self._transcript)
+
+    def find_heads(self, names: Sequence[str]) -> list[Head]:
+        """Heads of the sessions that exist, by resource name."""
+        rows = self.conn.execute(select(*HEAD_COLUMNS).where(among(self.conn, SESSION.c.name, names)))
+        return [to_head(tuple(row)) for row in rows]
+
+    def find_session(self, name: str) -> Session | None:
+        row = self.conn.execute(select(*SESSION_COLUMNS).where(SESSION.c.name == name)).one_or_none()
+        return None if row is None else to_session(tuple(row))
+
+    def sessions(self, keys: Sequence[int]) -> list[Session]:
+        rows = self.conn.execute(select(*SESSION_COLUMNS).where(among(self.conn, SESSION.c.pk, keys)))
+        return [to_session(tuple(row)) for row in rows]
+
+    def next_session(self) -> int:
+        self._session += 1
+        return int(self._session)
+
+    def next_transcript(self) -> int:
+        self._transcript += 1
+        return int(self._transcript)
+
+    def add_session(self, session: Session) -> None:
+        """A new session; its row is written with whatever its head has become by the flush."""
+        self._new_sessions.append(session)
+        self.add_transcript(session.head)
+
+    def add_transcript(self, head: Head) -> None:
+        self._new_transcripts.append(
+            {
+                "pk": head.transcript,
+                "session": head.pk,
+                "uid": head.uid,
+                "start_sequence": head.start_sequence,
+                "create_time": self.now,
+            }
+        )
+
+    def move(self, head: Head) -> None:
+        """The row of `head` is to be updated."""
+        self._moved[head.pk] = head
+
+    def append(self, head: Head, event: NewEvent) -> StoredEvent:
+        """Adds the event that `head` has just been moved over."""
+        self._position = position = self._position + 1
+        event_id, kind, run, payload, detail = event
+        stored = StoredEvent(
+            position,
+            head.pk,
+            head.bot,
+            head.session_id,
+            head.last_sequence,
+            head.uid,
+            kind,
+            run,
+            self.now,
+            payload,
+            head.mark,
+            detail,
+        )
+        self._event_rows.append(
+            {
+                "position": position,
+                "session": head.pk,
+                "sequence": head.last_sequence,
+                "transcript": head.transcript,
+                "event_id": event_id,
+                "kind": kind,
+                "run": run,
+                "create_time": self.now,
+                "payload": payload,
+            }
+        )
+        self.events.append(stored)
+        return stored
+
+    def record(self, session: Session, change: Change, actor: str) -> Session:
+        """Adds one of the service's own events to the session's log."""
+        head = replace(session.head, last_sequence=session.head.last_sequence + 1)
+        session = replace(session, head=head)
+        event_id = f"session/{head.last_sequence}"
+        self.append(head, NewEvent(event_id, change.kind, "", self._encode(change, event_id, actor)))
+        self.changed.append(session)
+        return session
+
+    def save(self, session: Session) -> None:
+        """Writes the whole row of a session that exists."""
+        values = session_values(session)
+        self.conn.execute(update(SESSION).where(SESSION.c.pk == values.pop("pk")).values(values))
+
+    def flush(self) -> None:
+        """Writes what was added so far, so that the next item of the transaction sees it."""
+        conn = self.conn
+        if self._new_transcripts:
+            conn.execute(_insert_transcript, self._new_transcripts)
+            self._new_transcripts = []
+        if self._new_sessions:
+            conn.execute(_insert_session, [session_values(session) for session in self._new_sessions])
+            for session in self._new_sessions:
+                self._moved.pop(session.head.pk, None)
+            self._new_sessions = []
+        if self._moved:
+            conn.execute(_move_session, [{"of_session": pk, **moved_values(head)} for pk, head in self._moved.items()])
+            self._moved = {}
+        if self._event_rows:
+            conn.execute(_insert_event, self._event_rows)
+            self._event_rows = []
+
+    def finish(self) -> None:
+        """The last step before the commit."""
+        self.flush()
+        if (self._position, self._session, self._transcript) != self._before:
+            self.conn.execute(
+                _move_log,
+                {"to_position": self._position, "to_session": self._session, "to_transcript": self._transcript},
+            )
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970, UTC, without the rounding of a float."""
+    delta = time - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def from_micros(time: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time)
