@@ -1,0 +1,130 @@
+"""The registry as a process, and its composition for whoever hosts it together with others."""
+
+from chassis import lifeline
+
+if __name__ == "__main__":
+    _line = lifeline.hold()  # before the slow imports: a child whose supervisor is gone must not linger
+
+import asyncio
+import contextlib
+import secrets
+
+from chassis import logs
+from chassis.channel import Dialer
+from chassis.clock import Clock, SystemClock, Uuid7Ids
+from chassis.database import Database
+from chassis.errors import AppError
+from chassis.identity import Authenticator, mint_token
+from chassis.lifeline import Lifeline
+from chassis.server import Service, ServiceHost, serve
+from chassis.settings import ChassisSettings, load, root_token, run_main
+from chassis.telemetry import Telemetry
+from mobot.registry.v1 import registry_service_pb2_grpc
+from registry_service.convert.tokens import Tokens
+from registry_service.feed.tail import Tail
+from registry_service.feed.upkeep import Upkeep
+from registry_service.servicer import RegistryServicer
+from registry_service.settings import RegistrySettings
+from registry_service.store.registry import Limits, RegistryStore
+
+NAME = "registry"
+FULL_NAME = "mobot.registry.v1.RegistryService"
+
+
+async def compose(
+    settings: RegistrySettings,
+    chassis: ChassisSettings,
+    *,
+    dialer: Dialer,  # noqa: ARG001 - the registry calls nobody
+    clock: Clock,
+    telemetry: Telemetry,  # noqa: ARG001 - the host measures its calls
+) -> Service:
+    """The registry, open and ready to be hosted.
+
+    Raises:
+        FailedPrecondition: the data belongs to another version, or the database cannot be used.
+        Unavailable: the database server is not reachable.
+    """
+    url = settings.database_url or f"sqlite:///{chassis.data_dir / 'registry.sqlite3'}"
+    database = await Database.open(
+        url, migrations="registry_service.migrations", migrate=chassis.migrate_on_start, clock=clock
+    )
+    new_id = Uuid7Ids(clock)
+    tail = Tail(poll_interval_s=settings.poll_interval_s)
+    store = RegistryStore(
+        database,
+        clock=clock,
+        new_id=new_id,
+        new_secret=lambda: secrets.token_urlsafe(24),
+        limits=Limits(settings.max_bots, settings.kept_changes),
+        on_change=tail.ring,
+    )
+    try:
+        head = await store.prepare()
+    except BaseException:
+        await store.close()  # an open store would keep the process
+        raise
+    tail.start(store, head.position)
+    upkeep = Upkeep(store, clock, poll_interval_s=settings.poll_interval_s)
+    upkeep.start()
+    servicer = RegistryServicer(
+        store=store,
+        tail=tail,
+        tokens=Tokens(root_token(chassis).encode(), head.log_id),
+        clock=clock,
+        new_id=new_id,
+        settings=settings,
+    )
+
+    async def ready() -> bool:
+        try:
+            await store.ping()
+        except AppError:
+            return False
+        return True
+
+    async def close() -> None:
+        await upkeep.close()
+        await tail.close()
+        await store.close()
+
+    return Service(
+        name=NAME,
+        full_name=FULL_NAME,
+        servicer=servicer,
+        register=registry_service_pb2_grpc.add_RegistryServiceServicer_to_server,
+        ready=ready,
+        end_watches=tail.close,
+        close=close,
+    )
+
+
+async def _serve(line: Lifeline) -> None:
+    settings, chassis = load(RegistrySettings), load(ChassisSettings)
+    logs.configure(NAME, level=chassis.log_level, json=chassis.log_json)
+    clock, secret = SystemClock(), root_token(chassis)
+    async with contextlib.AsyncExitStack() as opened:
+        telemetry = Telemetry.from_settings(NAME, exporter=chassis.trace_exporter, sample=chassis.trace_sample)
+        opened.callback(telemetry.close)
+        dialer = Dialer({}, token=mint_token(secret, f"services/{NAME}"), actor=None)
+        opened.push_async_callback(dialer.close)
+        host = ServiceHost(
+            await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry),
+            authenticator=Authenticator(secret),
+            listen=[*([f"unix:{settings.socket}"] if settings.socket else []), f"{settings.host}:{settings.port}"],
+            listen_setting="MOBOT_REGISTRY_PORT",
+            grace_s=chassis.grace_s,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        await serve([host], on_ready=line.ready)
+
+
+def main() -> None:
+    """Runs the registry until it is told to stop."""
+    line = _line if __name__ == "__main__" else lifeline.hold()
+    run_main(lambda: asyncio.run(_serve(line)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What bots and workers are and the rules they follow. Pure and synchronous: no clock, no I/O, no protobuf."""

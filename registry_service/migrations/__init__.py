@@ -1,0 +1,1 @@
+"""The registry's schema, one revision after another."""
