@@ -1,0 +1,31 @@
+"""What others wrote is shown, and does nothing to the terminal."""
+
+from mobot.session.v1 import event_pb2, part_pb2
+from mobot_cli import printing, transcript
+
+
+def test_control_characters_never_reach_the_terminal():
+    assert "\x1b" not in printing.clean("\x1b[2Jgone\r\n")
+    assert printing.clean_block("a\n\x1b[31mb\tc") == "a\n [31mb  c"
+
+
+def test_a_long_text_is_cut_with_a_mark():
+    assert printing.clean("abcdef", limit=4) == "abc…"
+
+
+def test_a_message_is_one_block_with_its_speaker():
+    event = event_pb2.Event(
+        sequence=3,
+        session="bots/main/sessions/main",
+        message=event_pb2.MessageAppended(role=event_pb2.ROLE_ASSISTANT, parts=[part_pb2.Part(text="hi\nthere")]),
+    )
+    block = transcript.lines(event)
+    assert block is not None
+    assert block.startswith("[3] ")
+    assert block.endswith(" main: hi\nthere")
+
+
+def test_what_only_programs_need_is_left_out_unless_asked_for():
+    event = event_pb2.Event(sequence=1, run_started=event_pb2.RunStarted(attempt=1))
+    assert transcript.lines(event) is None
+    assert transcript.lines(event, verbose=True) is not None
