@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
 
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from starlette.applications import Starlette
 
 from chassis.channel import Dialer
@@ -90,7 +90,7 @@ class Gateway:
         """Tells the clients to come back later, closes their sockets, stops."""
         await self.hub.close("service restart")
         if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+            self._server.stop()
             await self._serving
         for task in self._tasks:
             task.cancel()

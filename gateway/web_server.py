@@ -1,5 +1,6 @@
 """Runs the ASGI app: binds the port first, so that a taken one is a clear error, and leaves signals to __main__."""
 
+import asyncio
 import contextlib
 import errno
 import socket
@@ -44,11 +45,23 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn without its own signal handlers: the process drains in its own order."""
+    """uvicorn without its own signal handlers, since the process drains in its own order, and without its clock."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def main_loop(self) -> None:
+        # The original wakes ten times a second to see whether it should stop and to set headers that are off here.
+        await self.on_tick(0)
+        await self._stop.wait()
 
 
 def create_server(app: Starlette, *, ping_interval_s: float, trusted_proxies: str) -> WebServer:
@@ -65,6 +78,7 @@ def create_server(app: Starlette, *, ping_interval_s: float, trusted_proxies: st
         log_config=None,
         log_level="warning",
         server_header=False,
+        date_header=False,
         proxy_headers=True,
         forwarded_allow_ips=trusted_proxies,
         timeout_graceful_shutdown=2,

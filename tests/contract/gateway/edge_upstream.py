@@ -5,6 +5,7 @@ own, and the gateway is run against them elsewhere.
 """
 
 import asyncio
+import contextlib
 import itertools
 import uuid
 from dataclasses import dataclass, field
@@ -391,9 +392,10 @@ class Router(RouterServiceServicer):
         message = self.world.messages.get(request.run)
         if message is None:
             raise errors.NotFound("no such run", reason="MESSAGE_NOT_FOUND")
-        deadline = asyncio.get_running_loop().time() + request.timeout.ToNanoseconds() / 1e9
-        while not message.HasField("end_time") and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.005)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(request.timeout.ToNanoseconds() / 1e9):
+                while not message.HasField("end_time"):  # noqa: ASYNC110 - protobuf messages ring no bell
+                    await asyncio.sleep(0.005)
         return router_service_pb2.WaitRunResponse(message=message, done=message.HasField("end_time"))
 
     async def ListMessages(self, request, context):

@@ -1,6 +1,7 @@
 """A turn as clients hear it: order, text, and exactly one end."""
 
 import asyncio
+import itertools
 
 import pytest
 from edge_client import Refused
@@ -431,7 +432,7 @@ async def test_clients_of_protocol_three_hear_the_whole_message_in_each_delta(ed
 
     texts = [delta["message"]["content"][0]["text"] for delta in client.events("chat", state="delta")]
     assert texts[-1] == "Hello from the bot."
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
 
 
 async def test_small_questions_have_small_answers(edge):
