@@ -98,10 +98,15 @@ class Turn:
         """Number of the attempt, from 1. Above 1 an earlier attempt may have done some of the work."""
         return self.lease.attempt
 
-    async def context(self) -> TurnContext:
-        """Session, history and what the run has committed; fetched once, when it is first asked for."""
+    async def context(self, *, max_events: int = 0, max_bytes: int = 0) -> TurnContext:
+        """Session, history and what the run has committed; fetched once, when it is first asked for.
+
+        The limits are of that first time: 0 for 400 events and 1 MiB; the newest are kept.
+        """
         if self._context is None:
-            self._context = await self.sessions.turn_context(self.lease.session, self.lease.run)
+            self._context = await self.sessions.turn_context(
+                self.lease.session, self.lease.run, max_events=max_events, max_bytes=max_bytes
+            )
         return self._context
 
     async def history(self) -> tuple[Entry, ...]:

@@ -1,0 +1,169 @@
+"""A brain behind an OpenAI-compatible endpoint: rounds of streamed answers and tool calls until the model is done.
+
+Every tool call and every text before one is committed as it happens. A retried run hands all of that to the model
+again and goes on behind it, so nothing is asked or done twice.
+
+This module is light; what needs pydantic-ai is in `openai_model`, imported with the first turn.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bot_runner.hosted_bot import HostedBot, OpenaiSettings
+from bot_runner.tools.catalog import tools_of
+from bot_sdk.errors import Permanent
+from bot_sdk.model import Consumption, Memory
+from bot_sdk.steps import CommittedCall
+from bot_sdk.turn import Turn
+from chassis import errors, resource_names
+
+if TYPE_CHECKING:
+    from bot_runner.brains.openai_model import ChatModel, Round, Transcript
+
+KEY_MISSING = "MODEL_KEY_MISSING"
+_BYTES_PER_TOKEN = 4
+_RECALLED = 8
+_MAX_CONTEXT_BYTES = 8 * 1024 * 1024
+
+_log = logging.getLogger("mobot.runner.openai")
+
+
+def missing_key(settings: OpenaiSettings, environment: Mapping[str, str] = os.environ) -> str:
+    """In one sentence that the key is not there; empty when it is, or none is needed."""
+    if settings.api_key_env and not environment.get(settings.api_key_env):
+        return f"the runner has no variable {settings.api_key_env}, which should hold the key for {settings.base_url}"
+    return ""
+
+
+class OpenaiBrain:
+    """Makes the answers of one bot."""
+
+    def __init__(
+        self, bot: HostedBot, settings: OpenaiSettings, *, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._bot = bot
+        self._settings = settings
+        self._environment = environment
+        self._tools = tools_of(bot.tools)
+        self._model: ChatModel | None = None
+        self._loading = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Closes the connections to the endpoint."""
+        if self._model is not None:
+            await self._model.close()
+
+    async def __call__(self, turn: Turn) -> None:
+        model = await self._load()
+        recalled = await self._recall(turn)
+        context = await turn.context(max_bytes=min(self._settings.context_window_tokens * 4, _MAX_CONTEXT_BYTES))
+        transcript = model.transcript(
+            instructions=self._instructions(turn, recalled),
+            summary=context.summary,
+            history=context.history,
+            message=turn.message,
+        )
+        used = Consumption()
+        await self._go_on_behind(turn, transcript)
+        for left in reversed(range(self._settings.max_tool_rounds + 1)):
+            # In the last round the model gets no tools, so that it has to answer.
+            answer = await model.ask(transcript, self._tools if left else {}, turn.stream)
+            used = _sum(used, answer)
+            if not answer.calls:
+                await self._reply(turn, answer, used, recalled)
+                return
+            if turn.streamed:
+                await turn.say()
+            await self._use_tools(turn, transcript, answer)
+
+    async def _load(self) -> "ChatModel":
+        async with self._loading:
+            if self._model is None:
+                problem = missing_key(self._settings, self._environment)
+                if problem:
+                    raise Permanent(problem, reason=KEY_MISSING)
+                # Two seconds of imports must not stop the other bots of this process.
+                module = await asyncio.to_thread(importlib.import_module, "bot_runner.brains.openai_model")
+                key = self._environment.get(self._settings.api_key_env, "") if self._settings.api_key_env else ""
+                self._model = module.ChatModel(self._settings, api_key=key)
+            model: ChatModel = self._model
+            return model
+
+    async def _go_on_behind(self, turn: Turn, transcript: "Transcript") -> None:
+        """Puts what earlier attempts committed behind the message, and ends what they left without a result."""
+        for step in await turn.committed():
+            if not isinstance(step, CommittedCall):
+                transcript.add_said(step.text)
+                continue
+            tool = self._tools.get(step.request.tool)
+            result = step.result
+            if result is None and tool is not None:
+                result = await tool.call(
+                    turn, step.request.arguments_json, call_id=step.request.call_id, step=step.request.step
+                )
+            if result is not None:
+                transcript.add_call(step.request, result)
+
+    async def _use_tools(self, turn: Turn, transcript: "Transcript", answer: "Round") -> None:
+        transcript.add_answer(answer)
+        for call in answer.calls:
+            tool = self._tools.get(call.tool)
+            if tool is None:
+                transcript.add_unknown_tool(call, sorted(self._tools))
+            else:
+                transcript.add_result(call, await tool.call(turn, call.arguments_json, call_id=call.call_id))
+
+    async def _reply(self, turn: Turn, answer: "Round", used: Consumption, recalled: tuple[Memory, ...]) -> None:
+        await turn.reply(
+            model=f"openai/{self._settings.model}",
+            used=used,
+            stop_reason=answer.stop_reason,
+            cited_memories=[memory.name for memory in recalled],
+        )
+
+    async def _recall(self, turn: Turn) -> tuple[Memory, ...]:
+        """What the bot remembers that fits the message, within its budget. Without it the turn goes on all the same."""
+        if not self._bot.recall or not self._bot.recall_budget_tokens or not turn.text.strip():
+            return ()
+        try:
+            found = await turn.memory.search(turn.text, limit=_RECALLED, record_use=True)
+        except errors.AppError as error:
+            _log.warning("nothing recalled", extra={"run": turn.run, "reason": error.reason or error.code})
+            return ()
+        kept: list[Memory] = []
+        left = self._bot.recall_budget_tokens * _BYTES_PER_TOKEN
+        for memory in found:
+            left -= len(memory.text)
+            if left < 0:
+                break
+            kept.append(memory)
+        return tuple(kept)
+
+    def _instructions(self, turn: Turn, recalled: tuple[Memory, ...]) -> str:
+        profile = self._bot.profile
+        key = resource_names.parse_session(turn.session).key
+        lines = [f"You are {profile.title}, the bot {profile.id!r}. This is your session {key}."]
+        if profile.instructions:
+            lines.append(profile.instructions)
+        if recalled:
+            lines.append("What you remember that may matter here:")
+            lines.extend(f"- {memory.text}" for memory in recalled)
+        return "\n\n".join(lines[:2]) + ("\n\n" + "\n".join(lines[2:]) if lines[2:] else "")
+
+
+def _sum(used: Consumption, answer: "Round") -> Consumption:
+    more = answer.used
+    return replace(
+        used,
+        input_tokens=used.input_tokens + more.input_tokens,
+        output_tokens=used.output_tokens + more.output_tokens,
+        cache_read_tokens=used.cache_read_tokens + more.cache_read_tokens,
+        cache_write_tokens=used.cache_write_tokens + more.cache_write_tokens,
+        requests=used.requests + 1,
+        tool_calls=used.tool_calls + len(answer.calls),
+    )

@@ -1,0 +1,15 @@
+"""The standard set of tools, and which of them a bot may call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bot_runner.tools.memory_tools import MEMORY_SAVE, MEMORY_SEARCH
+from bot_runner.tools.session_tools import SESSIONS_HISTORY, SESSIONS_LIST, SESSIONS_SEND
+from bot_runner.tools.tool import Tool
+
+STANDARD: Final[Sequence[Tool[Any]]] = (SESSIONS_LIST, SESSIONS_HISTORY, SESSIONS_SEND, MEMORY_SAVE, MEMORY_SEARCH)
+
+
+def tools_of(names: Sequence[str]) -> Mapping[str, Tool[Any]]:
+    """The tools by name; all of the standard set when no name is given. Names we do not know are left out."""
+    return {tool.name: tool for tool in STANDARD if not names or tool.name in names}
