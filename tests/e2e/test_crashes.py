@@ -1,0 +1,150 @@
+"""kill -9 in the middle of a streamed answer, of each process in turn and of all at once: what everybody sees after."""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+
+import pytest
+from client import ENDS, Client, Heard, connected, text_of
+from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot, running
+from session_log import events_of, runs_finished, texts
+
+from mobot.session.v1 import event_pb2
+
+pytestmark = pytest.mark.e2e
+
+_WORDS = 60
+_ANSWER = " ".join(str(number) for number in range(1, _WORDS + 1))
+_RECOVERY_S = 60.0
+
+VICTIMS = [
+    *(("default", victim) for victim in (*CORE_LAYOUT, "everything")),
+    *(("isolated", victim) for victim in (*ISOLATED_LAYOUT, "everything")),
+]
+
+
+@pytest.fixture(scope="module")
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
+    """The layout's mobot, shared by its victims: each crash happens to what the ones before left."""
+    layout = request.param
+    with running(tmp_path_factory.mktemp(f"crash-{layout}"), isolated=layout == "isolated") as mobot:
+        yield mobot
+
+
+class Mail:
+    """What one test sends, and what must be true of it in the end."""
+
+    def __init__(self) -> None:
+        self.session = f"crash-{uuid.uuid4()}"
+        self.key = f"agent:main:{self.session}"
+        self.runs: list[str] = []
+        self.texts: list[str] = []
+        self.answers: list[str] = []
+
+    async def send(self, client: Client, text: str, answer: str) -> str:
+        """Sends until acknowledged; from then on it must not be lost."""
+        run = str(uuid.uuid4())
+        acknowledged = await client.send(self.key, text, run)
+        assert acknowledged["runId"] == run
+        self.runs.append(run)
+        self.texts.append(text)
+        self.answers.append(answer)
+        return run
+
+
+def crash(mobot: Mobot, victim: str) -> None:
+    """kill -9; returns when mobot is whole again."""
+    if victim == "everything":
+        mobot.kill_all()
+        mobot.start()
+        return
+    pid = mobot.pid_of(victim)
+    assert pid is not None
+    mobot.kill(victim)
+    mobot.wait_restarted(victim, pid)
+
+
+@pytest.mark.parametrize(("started", "victim"), VICTIMS, indirect=["started"])
+async def test_nothing_is_lost_doubled_or_left_open(started: Mobot, victim: str) -> None:
+    mobot, mail, other = started, Mail(), Mail()
+    async with (
+        connected(mobot.url, mobot.token, watching=True) as watcher,
+        connected(mobot.url, mobot.token) as sender,
+        connected(mobot.url, mobot.token) as bystander,
+    ):
+        interrupted = await mail.send(sender, f"count {_WORDS}", _ANSWER)
+        await mail.send(sender, "and then?", "Mo here. You said: and then?")  # waits behind it
+        await watcher.streamed(interrupted)
+        crashing = asyncio.create_task(asyncio.to_thread(crash, mobot, victim))
+        for number in range(5):  # while processes die and come back
+            await other.send(sender, f"meanwhile {number}", f"Mo here. You said: meanwhile {number}")
+        await crashing
+        await mail.send(sender, "are you back?", "Mo here. You said: are you back?")
+        for run in (*mail.runs, *other.runs):
+            end = await watcher.ended(run, timeout_s=_RECOVERY_S)
+            assert end["state"] == "final", end
+
+        for each in (mail, other):
+            check_log(mobot, each)
+            await check_history(sender, each)
+            check_watch(mobot, watcher, each)
+            check_bystander(bystander, each, stayed=bystander.connections == 1)
+            for run, text in zip(each.runs, each.texts, strict=True):
+                again = await sender.send(each.key, text, run)
+                assert (again["runId"], again["status"]) == (run, "ok")
+            check_log(mobot, each)
+        assert not watcher.resets
+
+
+def check_log(mobot: Mobot, mail: Mail) -> None:
+    log = events_of(mobot, f"bots/main/sessions/{mail.session}")
+    assert [event.sequence for event in log] == list(range(1, len(log) + 1)), "gap-free"
+    assert runs_finished(log) == mail.runs, "each run ends once, in the order in which they were sent"
+    assert texts(log, event_pb2.ROLE_USER) == mail.texts
+    assert texts(log, event_pb2.ROLE_ASSISTANT) == mail.answers
+    assert len({event.id for event in log}) == len(log)
+
+
+async def check_history(client: Client, mail: Mail) -> None:
+    messages = await client.history(mail.key)
+    spoken = [(message["role"], text_of(message)) for message in messages if message["role"] in ("user", "assistant")]
+    expected = [
+        line
+        for text, answer in zip(mail.texts, mail.answers, strict=True)
+        for line in (("user", text), ("assistant", answer))
+    ]
+    assert spoken == expected
+
+
+def check_watch(mobot: Mobot, watcher: Client, mail: Mail) -> None:
+    """Each logged event of the session came once, in the order of the log, whatever broke in between."""
+    logged = [each for each in watcher.watched if each.sequence and each.payload.get("sessionKey") == mail.key]
+    groups = [(sequence, list(heard)) for sequence, heard in groupby(logged, key=lambda each: each.sequence)]
+    sequences = [sequence for sequence, _ in groups]
+    assert all(earlier < later for earlier, later in pairwise(sequences)), "in order, none twice"
+    for sequence, heard in groups:
+        doubled = [what for what, count in Counter(map(_identity, heard)).items() if count > 1]
+        assert not doubled, f"sequence {sequence}: {doubled}"
+    log = events_of(mobot, f"bots/main/sessions/{mail.session}")
+    messages = [event.sequence for event in log if event.WhichOneof("payload") == "message"]
+    assert [each.sequence for each in logged if each.event == "session.message"] == messages
+    ends = [each.payload["runId"] for each in logged if each.event == "chat" and each.payload["state"] in ENDS]
+    assert ends == mail.runs
+    for run, answer in zip(mail.runs, mail.answers, strict=True):
+        (end,) = watcher.ends(run)
+        assert text_of(end["message"]) == answer
+
+
+def check_bystander(bystander: Client, mail: Mail, *, stayed: bool) -> None:
+    """A stock client hears of no end twice; if its socket lived through it, of each exactly once."""
+    counts = [len(bystander.ends(run)) for run in mail.runs]
+    assert max(counts) == 1
+    if stayed:
+        assert min(counts) == 1
+
+
+def _identity(heard: Heard) -> str:
+    return json.dumps([heard.event, heard.payload], sort_keys=True)
