@@ -1,11 +1,16 @@
 """The gateway process: settings, one composition, serve until told to stop."""
 
+from chassis import lifeline
+
+if __name__ == "__main__":
+    _line = lifeline.hold()  # before the slow imports: a child whose supervisor is gone must not linger
+
 import asyncio
 import logging
 import os
 import signal
 
-from chassis import lifeline, logs
+from chassis import logs
 from chassis.channel import Dialer
 from chassis.clock import SystemClock
 from chassis.settings import ChassisSettings, TargetSettings, load, root_token, run_main
@@ -16,12 +21,13 @@ from gateway.settings import GatewaySettings
 logger = logging.getLogger("mobot.gateway")
 
 
-def main() -> None:
-    run_main(_main)
+def main(line: lifeline.Lifeline | None = None) -> None:
+    """Serves until SIGTERM or SIGINT. `line` is the process's end of its supervisor's line, if held already."""
+    held = line or lifeline.hold()
+    run_main(lambda: _main(held))
 
 
-def _main() -> None:
-    line = lifeline.hold()
+def _main(line: lifeline.Lifeline) -> None:
     chassis = load(ChassisSettings)
     logs.configure("gateway", level=chassis.log_level, json=chassis.log_json)
     asyncio.run(_serve(load(GatewaySettings), load(TargetSettings), chassis, line))
@@ -41,7 +47,7 @@ async def _serve(
     try:
         port = await gateway.start()
         logger.info("serving", extra={"host": settings.host, "port": port, "pid": os.getpid()})
-        line.ready()
+        line.ready({"gateway": port})
         await stop.wait()
         logger.info("draining", extra={"sockets": len(gateway.hub)})
     finally:
@@ -51,4 +57,4 @@ async def _serve(
 
 
 if __name__ == "__main__":
-    main()
+    main(_line)

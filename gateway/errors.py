@@ -1,5 +1,6 @@
 """Errors as the clients read them: one shape, made once from whatever was raised."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ _CLIENT_CODES: Mapping[str, str] = {
     "CANCELLED": UNAVAILABLE,
 }
 _RETRYABLE = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
+
+# A session's resource name within a sentence: clients know sessions by their keys.
+_SESSION_NAME = re.compile(r"bots/([a-z0-9_-]+)/sessions/([A-Za-z0-9._:@+=~-]*[A-Za-z0-9])")
 
 _INTERNAL_MESSAGE = "internal error"
 
@@ -90,8 +94,10 @@ def _message_of(error: errors.AppError) -> str:
                 f"Cannot reset persistent session {_key_of(metadata)}: its context is protected. "
                 "Start another session, or make this one not persistent first."
             )
+        case "SESSION_CHANGED" if "session" in metadata:
+            return f"Session {_key_of(metadata)} changed since it was read. Retry."
         case _:
-            return error.message
+            return _SESSION_NAME.sub(r"agent:\1:\2", error.message)
 
 
 def _key_of(metadata: Mapping[str, str]) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import grpc.aio
 from google.protobuf import field_mask_pb2
 
 from chassis import errors as app_errors
+from chassis import status
 from chassis.resource_names import SessionName
 from gateway import errors, params, scopes, shapes
 from gateway.dispatch import Call, Method
@@ -128,7 +130,12 @@ class SessionChangeMethods:
         )
         if given.get("fork") and parent is not None:
             request.based_on.session = parent.name
-        response = await self._sessions.CreateSession(request)
+        try:
+            response = await self._sessions.CreateSession(request)
+        except grpc.aio.AioRpcError as error:
+            if status.from_rpc_error(error).reason != "SESSION_DELETED":
+                raise
+            response = await self._revive(f"{request.parent}/sessions/{request.session_id}")
         created = response.session
         if not response.created and resume is None:
             created = await self._adopt(created, given)
@@ -214,6 +221,17 @@ class SessionChangeMethods:
             return (await self._sessions.ArchiveSession(archive)).session
         unarchive = session_api.UnarchiveSessionRequest(name=name.name, request_id=self._services.new_id())
         return (await self._sessions.UnarchiveSession(unarchive)).session
+
+    async def _revive(self, name: str) -> session_api.CreateSessionResponse:
+        """A deleted session under the same key comes back, with an empty transcript unless it is protected."""
+        undelete = session_api.UndeleteSessionRequest(name=name, request_id=self._services.new_id())
+        session = (await self._sessions.UndeleteSession(undelete)).session
+        if not session.persistent:
+            reset = session_api.ResetSessionRequest(
+                name=name, reason="created again", request_id=self._services.new_id()
+            )
+            session = (await self._sessions.ResetSession(reset)).session
+        return session_api.CreateSessionResponse(session=session, created=False)
 
     async def _adopt(self, existing: session_pb2.Session, given: Mapping[str, Any]) -> session_pb2.Session:
         """Creating a key that exists takes the session over as it is, with the label that was given."""

@@ -193,6 +193,9 @@ class Sessions(SessionServiceServicer):
         for other in self.world.sessions.values():
             if label and other.label == label and other.name != name:
                 raise errors.AlreadyExists("label", reason="LABEL_IN_USE", metadata={"label": label})
+        known = self.world.sessions.get(name)
+        if known is not None and known.state == session_pb2.SESSION_STATE_DELETED:
+            raise errors.FailedPrecondition("deleted", reason="SESSION_DELETED", metadata={"session": name})
         given = request.session
         session, created = self.world.ensure(
             name, label=label, persistent=given.persistent, description=given.description,
@@ -270,6 +273,12 @@ class Sessions(SessionServiceServicer):
         session.state = session_pb2.SESSION_STATE_DELETED
         self.world.append(session.name, session_deleted=event_pb2.SessionDeleted())
         return session_service_pb2.DeleteSessionResponse(session=session, deleted=True)
+
+    async def UndeleteSession(self, request, context):
+        session = self.world.sessions[request.name]
+        session.state = session_pb2.SESSION_STATE_ACTIVE
+        self.world.append(session.name, session_undeleted=event_pb2.SessionUndeleted())
+        return session_service_pb2.UndeleteSessionResponse(session=session)
 
     async def ArchiveSession(self, request, context):
         session = self.world.session(request.name)

@@ -228,6 +228,18 @@ async def test_deleting_is_told_twice_and_forgives_a_missing_key(edge):
     assert [event.get("sessionKey") for event in told] == ["agent:main:a", None]
 
 
+async def test_a_deleted_key_can_be_used_again_with_an_empty_transcript(edge):
+    async with edge.client() as client:
+        await client.call("chat.send", {"sessionKey": "a", "message": "hi", "idempotencyKey": "r1"})
+        await client.final("r1")
+        await client.call("sessions.delete", {"key": "a"})
+        again = await create(client, key="a", label="again")
+        history = await client.call("chat.history", {"sessionKey": "a"})
+
+    assert again["entry"]["label"] == "again"
+    assert [message["role"] for message in history["messages"]] == ["system"]
+
+
 async def test_a_long_list_is_paged_by_offset(edge):
     for number in range(25):
         edge.world.ensure(f"bots/main/sessions/s{number:02}", created_via="operator")
