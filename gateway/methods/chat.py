@@ -32,7 +32,7 @@ _HISTORY_RULES: params.Rules = {
     **_SESSION_KEY,
     "limit": params.Whole(minimum=1, maximum=1000),
     "offset": params.Whole(minimum=0, maximum=1_000_000),
-    "cursor": params.Text(max_length=256, nullable=True),
+    "cursor": params.Text(max_length=4096, nullable=True),
     "maxChars": params.Whole(minimum=1, maximum=500_000),
     "maxBytes": params.Whole(minimum=1),
 }

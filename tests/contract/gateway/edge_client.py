@@ -49,6 +49,10 @@ class EdgeClient:
             "auth": {"token": token},
             **more,
         }
+        return await self.begin(params)
+
+    async def begin(self, params):
+        """Sends the connect request as it is and begins to listen."""
         await self.socket.send(json.dumps({"type": "req", "id": "0", "method": "connect", "params": params}))
         answer = json.loads(await self.socket.recv())
         self.frames.append(answer)
