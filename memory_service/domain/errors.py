@@ -1,0 +1,171 @@
+"""Why the memory refuses: one class per reason of its contract. Every value in a message is in its metadata."""
+
+from chassis.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+
+
+class EtagMismatch(Aborted):
+    reason = "ETAG_MISMATCH"
+
+    def __init__(self, name: str, etag: str) -> None:
+        since = f"since etag {etag}" if etag else "and is not new"
+        super().__init__(f"{name} has changed {since}; read it again", metadata={"name": name, "etag": etag})
+
+
+class MemoryNotFound(NotFound):
+    """`name` is a memory, or the namespace of a bot that the caller may not write to."""
+
+    reason = "MEMORY_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name}", metadata={"memory": name})
+
+
+class MemoryAlreadyExists(AlreadyExists):
+    reason = "MEMORY_ALREADY_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} exists; choose another memory_id", metadata={"memory": name})
+
+
+class MemoryTextTooLong(InvalidArgument):
+    reason = "MEMORY_TEXT_TOO_LONG"
+
+    def __init__(self, field: str, size_bytes: int, limit_bytes: int) -> None:
+        rule = f"has {size_bytes} bytes, the limit is {limit_bytes}"
+        super().__init__(
+            f"{field} {rule}",
+            metadata={"field": field, "size_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)},
+            violations=(FieldViolation(field, rule),),
+        )
+
+
+class MemoryMetadataTooLarge(InvalidArgument):
+    """Too many bytes as JSON, or too many levels."""
+
+    reason = "MEMORY_METADATA_TOO_LARGE"
+
+    def __init__(self, field: str, unit: str, size: int, limit: int) -> None:
+        rule = f"has {size} {unit}, the limit is {limit}"
+        super().__init__(
+            f"{field} {rule}",
+            metadata={"field": field, f"size_{unit}": str(size), f"limit_{unit}": str(limit)},
+            violations=(FieldViolation(field, rule),),
+        )
+
+
+class MemoryDuplicate(AlreadyExists):
+    reason = "MEMORY_DUPLICATE"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the text is already {name}", metadata={"memory": name})
+
+
+class MemoryDeleted(FailedPrecondition):
+    reason = "MEMORY_DELETED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is deleted; undelete it first", metadata={"memory": name})
+
+
+class MemoryNotDeleted(FailedPrecondition):
+    reason = "MEMORY_NOT_DELETED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not deleted", metadata={"memory": name})
+
+
+class VersionNotFound(NotFound):
+    reason = "MEMORY_VERSION_NOT_FOUND"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"{name} has no version {version}", metadata={"name": name, "version": str(version)})
+
+
+class MemoryLimitReached(ResourceExhausted):
+    reason = "MEMORY_LIMIT_REACHED"
+
+    def __init__(self, bot: str, limit: int) -> None:
+        sentence = f"bots/{bot} has reached its limit of {limit} memories"
+        super().__init__(
+            f"{sentence}; deleted ones count until they are purged",
+            metadata={"bot": f"bots/{bot}", "limit": str(limit)},
+            quota=(FieldViolation(f"bots/{bot}", sentence),),
+        )
+
+
+class FilterInvalid(InvalidArgument):
+    reason = "FILTER_INVALID"
+
+    def __init__(self, field: str, rule: str, value: str) -> None:
+        super().__init__(
+            f"{field}: {rule} (was {value})",
+            metadata={"field": field, "value": value},
+            violations=(FieldViolation(field, rule),),
+        )
+
+
+class QueryEmpty(InvalidArgument):
+    reason = "QUERY_EMPTY"
+
+    def __init__(self, mode: str) -> None:
+        rule = f"is required in mode {mode}"
+        super().__init__(
+            f"query {rule}", metadata={"field": "query", "mode": mode}, violations=(FieldViolation("query", rule),)
+        )
+
+
+class EmbedderUnavailable(Unavailable):
+    reason = "EMBEDDER_UNAVAILABLE"
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(
+            f"mode {mode} needs vectors and no embedder is configured; search in mode TEXT or HYBRID",
+            metadata={"embedder": "", "mode": mode},
+        )
+
+
+class BlockNotFound(NotFound):
+    reason = "BLOCK_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name}", metadata={"block": name})
+
+
+class BlockReadOnly(FailedPrecondition):
+    reason = "BLOCK_READ_ONLY"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is read-only; an operator may change it", metadata={"block": name})
+
+
+class BlockTextTooLong(InvalidArgument):
+    reason = "BLOCK_TEXT_TOO_LONG"
+
+    def __init__(self, name: str, characters: int, limit: int) -> None:
+        rule = f"holds {limit} characters, not {characters}"
+        super().__init__(
+            f"{name} {rule}",
+            metadata={"block": name, "characters": str(characters), "limit": str(limit)},
+            violations=(FieldViolation("block.text", rule),),
+        )
+
+
+class BlockLimitReached(ResourceExhausted):
+    reason = "BLOCK_LIMIT_REACHED"
+
+    def __init__(self, bot: str, limit: int) -> None:
+        sentence = f"bots/{bot} has reached its limit of {limit} blocks"
+        super().__init__(
+            sentence,
+            metadata={"bot": f"bots/{bot}", "limit": str(limit)},
+            quota=(FieldViolation(f"bots/{bot}", sentence),),
+        )

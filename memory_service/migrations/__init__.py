@@ -1,0 +1,1 @@
+"""The memory's schema, one revision after another."""

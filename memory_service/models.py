@@ -1,0 +1,167 @@
+"""The tables. Times are microseconds since 1970, UTC; JSON is text, read whole and never searched by SQL.
+
+The index of words is not among them: it has another form on each engine (see the migration and `store.fulltext`).
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import text as sql
+from sqlalchemy.dialects import postgresql
+from sqlmodel import Field, SQLModel
+
+from chassis.idempotency import ledger_table
+
+METADATA = MetaData()
+
+# SQLite makes a plain INTEGER primary key the table's own order, and numbers only such a key by itself.
+_KEY = BigInteger().with_variant(Integer(), "sqlite")
+# Names are compared byte by byte on both engines, or pages ordered by name would differ and indexes not be used.
+_NAME = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+class _Table(SQLModel):
+    metadata = METADATA
+
+
+class NamespaceRow(_Table, table=True):
+    """All that one bot remembers. A write locks the row, and `revision` grows with each.
+
+    The counts are of memories that live (expired ones until they are swept), of deleted ones, and of the words of those
+    that live.
+    """
+
+    __tablename__ = "namespace"
+    __table_args__ = (Index("uq_namespace_bot", "bot", unique=True), {"sqlite_autoincrement": True})
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    bot: str = Field(sa_column=Column(_NAME, nullable=False))
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    live_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    word_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class MemoryRow(_Table, table=True):
+    """A memory. Keys are never used twice, so that an index or cache cannot show a new memory for an old one.
+
+    `happen_time` is the event's time, or the creation's where that is unknown; `principal` belongs to the provenance,
+    `change` and `changed_by` to the present version. `data` is the metadata. `word_count` is the length for ranking.
+    """
+
+    __tablename__ = "memory"
+    __table_args__ = (
+        Index("uq_memory_id", "namespace", "memory_id", unique=True),
+        Index("ix_memory_text_key", "namespace", "text_key"),
+        Index("ix_memory_create_time", "namespace", "create_time", "memory_id"),
+        Index(
+            "ix_memory_expire_time",
+            "expire_time",
+            sqlite_where=sql("expire_time IS NOT NULL"),
+            postgresql_where=sql("expire_time IS NOT NULL"),
+        ),
+        Index(
+            "ix_memory_purge_time",
+            "purge_time",
+            sqlite_where=sql("purge_time IS NOT NULL"),
+            postgresql_where=sql("purge_time IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    namespace: int = Field(sa_column=Column(BigInteger, nullable=False))
+    memory_id: str = Field(sa_column=Column(_NAME, nullable=False))
+    uid: str = Field(sa_column=Column(Text, nullable=False))
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    text_key: str = Field(sa_column=Column(Text, nullable=False))
+    context: str = Field(sa_column=Column(Text, nullable=False))
+    kind: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    tags: str = Field(sa_column=Column(Text, nullable=False))
+    author: str = Field(sa_column=Column(Text, nullable=False))
+    importance: float = Field(sa_column=Column(Double, nullable=False))
+    pinned: bool = Field(sa_column=Column(Boolean, nullable=False))
+    data: str = Field(sa_column=Column(Text, nullable=False))
+    expire_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    event_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    happen_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    session: str = Field(sa_column=Column(Text, nullable=False))
+    event_sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+    session_uid: str = Field(sa_column=Column(Text, nullable=False))
+    run_id: str = Field(sa_column=Column(Text, nullable=False))
+    source: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    principal: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    change: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    changed_by: str = Field(sa_column=Column(Text, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    delete_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    purge_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    word_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    vector_state: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    use_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    use_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+
+
+class MemoryTagRow(_Table, table=True):
+    """A tag of a memory, for filters; the memory's own row has them all, in order."""
+
+    __tablename__ = "memory_tag"
+    __table_args__ = (Index("ix_memory_tag_tag", "tag", "memory"),)
+
+    memory: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    tag: str = Field(sa_column=Column(_NAME, primary_key=True))
+
+
+class MemoryVersionRow(_Table, table=True):
+    """A memory as it was before its present version. `content` is JSON."""
+
+    __tablename__ = "memory_version"
+
+    memory: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    change: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    changed_by: str = Field(sa_column=Column(Text, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    delete_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    purge_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    content: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class BlockRow(_Table, table=True):
+    """A block as it is. `content` is JSON; `position` is its order among the bot's blocks."""
+
+    __tablename__ = "block"
+
+    namespace: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    block_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    uid: str = Field(sa_column=Column(Text, nullable=False))
+    position: int = Field(sa_column=Column(Integer, nullable=False))
+    content: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    change: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    principal: str = Field(sa_column=Column(Text, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class BlockVersionRow(_Table, table=True):
+    """A block as it was before its present version."""
+
+    __tablename__ = "block_version"
+
+    namespace: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    block_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    version: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    change: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    principal: str = Field(sa_column=Column(Text, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    content: str = Field(sa_column=Column(Text, nullable=False))
+
+
+NAMESPACE: Table = METADATA.tables["namespace"]
+MEMORY: Table = METADATA.tables["memory"]
+MEMORY_TAG: Table = METADATA.tables["memory_tag"]
+MEMORY_VERSION: Table = METADATA.tables["memory_version"]
+BLOCK: Table = METADATA.tables["block"]
+BLOCK_VERSION: Table = METADATA.tables["block_version"]
+LEDGER: Table = ledger_table(METADATA)

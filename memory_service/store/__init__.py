@@ -1,0 +1,1 @@
+"""Transactions on the memory's tables; takes and returns domain objects."""

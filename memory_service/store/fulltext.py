@@ -1,0 +1,150 @@
+"""The index of words, which has one form on each engine: FTS5 on SQLite, a tsvector on PostgreSQL.
+
+Both are given words that are ready (`domain.words`), hold only memories that live, and carry the namespace as a word of
+its own, so that a search reads the postings of one bot only. Words of a text count fully, those of a context less.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from sqlalchemy import ARRAY, ColumnElement, Connection, Double, Select, Text, bindparam, column, select, table, text
+
+from memory_service.domain.memory import Content
+from memory_service.domain.search import CONTEXT_WEIGHT
+from memory_service.domain.words import words
+from memory_service.models import MEMORY
+from memory_service.store.transaction import Namespace
+
+_K1 = 1.2
+_B = 0.75
+
+_SOURCE = table("memory_fts_source", column("pk"), column("namespace"), column("text"), column("context"))
+_SQLITE_INDEX = table("memory_fts", column("rowid"))
+_POSTGRESQL_INDEX = table("memory_fts", column("memory"), column("words"))
+
+_INSERT_VECTOR = text(
+    "INSERT INTO memory_fts (memory, words) VALUES (:memory, CAST(CAST(:words AS TEXT) AS TSVECTOR))"
+).bindparams(bindparam("words", type_=Text))
+# How many memories of the namespace hold each word.
+_FREQUENCIES = text(
+    "SELECT t.word, (SELECT count(*) FROM memory_fts WHERE words @@ CAST(t.query AS TSQUERY)) "
+    "FROM unnest(:words, :queries) AS t(word, query)"
+).bindparams(bindparam("words", type_=ARRAY(Text)), bindparam("queries", type_=ARRAY(Text)))
+# BM25, which PostgreSQL's own ranking is not: it does not know how rare a word is.
+_BM25 = (
+    f"(SELECT sum(q.idf * f.tf * {_K1 + 1} / (f.tf + {_K1} * ({1 - _B} + {_B} * memory.word_count / :mean))) "
+    "FROM unnest(memory_fts.words) AS u JOIN unnest(:terms, :idfs) AS q(term, idf) ON q.term = u.lexeme, "
+    f"LATERAL (SELECT sum(CASE w WHEN 'A' THEN 1.0 ELSE {CONTEXT_WEIGHT} END) AS tf FROM unnest(u.weights) AS w) AS f)"
+)
+
+
+class Entry:
+    """A memory as the index holds it. `length` is how many words it counts in ranking."""
+
+    __slots__ = ("context", "length", "text")
+
+    def __init__(self, content: Content) -> None:
+        self.text = words(content.text)
+        self.context = words(content.context)
+        self.length = len(self.text) + len(self.context)
+
+
+def add_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[int, Entry]]) -> None:
+    """Indexes memories, by key, that are not indexed yet."""
+    if not entries:
+        return
+    if conn.dialect.name == "sqlite":
+        rows = [
+            {
+                "pk": key,
+                "namespace": _token(namespace.key),
+                "text": " ".join(entry.text),
+                "context": " ".join(entry.context),
+            }
+            for key, entry in entries
+        ]
+        conn.execute(_SOURCE.insert(), rows)
+    else:
+        conn.execute(
+            _INSERT_VECTOR, [{"memory": key, "words": _vector(namespace.key, entry)} for key, entry in entries]
+        )
+
+
+def remove_entries(conn: Connection, keys: Sequence[int]) -> None:
+    """Takes memories out of the index, whatever of them it holds."""
+    if conn.dialect.name == "sqlite":
+        conn.execute(_SOURCE.delete().where(_SOURCE.c.pk.in_(keys)))
+    else:
+        conn.execute(_POSTGRESQL_INDEX.delete().where(_POSTGRESQL_INDEX.c.memory.in_(keys)))
+
+
+def find_candidates(
+    conn: Connection, namespace: Namespace, wanted: Sequence[str], conditions: Iterable[ColumnElement[bool]]
+) -> Iterator[tuple[int, str, float, int, str]]:
+    """Memories of the namespace with any of the wanted words, the best first: key, id, BM25, update time, metadata."""
+    query = (_on_sqlite if conn.dialect.name == "sqlite" else _on_postgresql)(conn, namespace, wanted)
+    # The index has cut the namespaces apart already. This is the second lock on the door; the sum keeps SQLite from
+    # reading the whole namespace by its own index instead of the postings.
+    query = query.where(MEMORY.c.namespace + 0 == namespace.key, *conditions)
+    for row in conn.execute(query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id)):
+        yield row.pk, row.memory_id, float(row.score), row.update_time, row.data
+
+
+def _on_sqlite(_: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:
+    # Words hold nothing but letters, marks and digits; quoted, none of them is an operator.
+    alternatives = " OR ".join(f'"{word}"' for word in wanted)
+    match = f'namespace : "{_token(namespace.key)}" AND {{text context}} : ({alternatives})'
+    score = text(f"-bm25(memory_fts, 0.0, 1.0, {CONTEXT_WEIGHT}) AS score")
+    return (
+        select(MEMORY.c.pk, MEMORY.c.memory_id, score, MEMORY.c.update_time, MEMORY.c.data)
+        .join_from(_SQLITE_INDEX, MEMORY, MEMORY.c.pk == _SQLITE_INDEX.c.rowid)
+        .where(text("memory_fts MATCH :words_to_match").bindparams(words_to_match=match))
+    )
+
+
+def _on_postgresql(conn: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:
+    token = _token(namespace.key)
+    queries = [f"'{token}' & '{word}'" for word in wanted]
+    frequencies: dict[str, int] = dict(
+        conn.execute(_FREQUENCIES, {"words": list(wanted), "queries": queries}).tuples().all()
+    )
+    total = max(1, namespace.live_count)
+    idfs = [_inverse_frequency(total, frequencies[word]) for word in wanted]
+    score = text(f"{_BM25} AS score").bindparams(
+        bindparam("mean", max(1.0, namespace.word_count / total), type_=Double),
+        bindparam("terms", list(wanted), type_=ARRAY(Text)),
+        bindparam("idfs", idfs, type_=ARRAY(Double)),
+    )
+    alternatives = " | ".join(f"'{word}'" for word in wanted)
+    match = f"'{token}' & ({alternatives})"
+    return (
+        select(MEMORY.c.pk, MEMORY.c.memory_id, score, MEMORY.c.update_time, MEMORY.c.data)
+        .join_from(_POSTGRESQL_INDEX, MEMORY, MEMORY.c.pk == _POSTGRESQL_INDEX.c.memory)
+        .where(
+            text("memory_fts.words @@ CAST(:words_to_match AS TSQUERY)").bindparams(
+                bindparam("words_to_match", match, type_=Text)
+            )
+        )
+    )
+
+
+def _inverse_frequency(total: int, frequency: int) -> float:
+    return math.log(1 + (max(total, frequency) - frequency + 0.5) / (frequency + 0.5))
+
+
+def _token(namespace: int) -> str:
+    """The word that stands for a namespace. Words of texts have no capitals, so none can be mistaken for it."""
+    return f"N{namespace}"
+
+
+def _vector(namespace: int, entry: Entry) -> str:
+    """The literal of a tsvector: every word with its places, those of the text weighing most."""
+    places: dict[str, list[str]] = {}
+    for place, word in enumerate(entry.text, 1):
+        places.setdefault(word, []).append(f"{place}A")
+    for place, word in enumerate(entry.context, len(entry.text) + 1):
+        places.setdefault(word, []).append(f"{place}C")
+    # A lexeme keeps at most 256 places, and places end at 16,383.
+    lexemes = (f"'{word}':{','.join(at[:255])}" for word, at in places.items())
+    return " ".join(chain((f"'{_token(namespace)}'",), lexemes))

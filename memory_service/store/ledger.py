@@ -1,0 +1,113 @@
+"""Requests that were answered before. The ledger keeps which resource at which version an answer showed, never a text:
+what is purged must not live on in it. The answer is made again from the version history."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from chassis import idempotency
+from chassis.errors import AppError
+from memory_service.domain.memory import Memory, Outcome, Purged, Put
+from memory_service.models import LEDGER
+from memory_service.store.memories import MemoryRef, find_memory, find_version
+from memory_service.store.transaction import Transaction
+
+T = TypeVar("T")
+
+Shown: TypeAlias = Memory | Purged
+"""A memory in an answer; of one that was purged since only the name and uid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What makes a call repeatable: who asked for what under which id. Without a request id nothing is remembered."""
+
+    principal: str
+    method: str
+    request_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one item of many was refused; `code` is the canonical name, such as "ALREADY_EXISTS"."""
+
+    code: str
+    reason: str
+    message: str
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutShown:
+    """What a put did, as its answer shows it."""
+
+    outcome: Outcome
+    memory: Shown
+
+
+PutAnswer: TypeAlias = PutShown | Refused
+
+
+def once(
+    tx: Transaction,
+    ticket: Ticket,
+    act: Callable[[], T],
+    *,
+    record: Callable[[T], Any],
+    recall: Callable[[Any], T],
+) -> T:
+    """Acts, unless the same request was answered before; then makes that answer again.
+
+    `record` gives what to keep of an answer, as JSON values; `recall` makes the answer from it.
+    """
+    request = {"principal": ticket.principal, "method": ticket.method, "request_id": ticket.request_id}
+    known = idempotency.find(tx.conn, LEDGER, **request, fingerprint=ticket.fingerprint)
+    if known is not None:
+        return recall(json.loads(known))
+    answer = act()
+    if ticket.request_id:
+        response = json.dumps(record(answer)).encode()
+        idempotency.remember(tx.conn, LEDGER, **request, fingerprint=ticket.fingerprint, response=response, now=tx.now)
+    return answer
+
+
+def record_memory(shown: Shown) -> list[Any]:
+    if isinstance(shown, Purged):
+        _, bot, _, memory_id = shown.name.split("/")
+        return [bot, memory_id, shown.uid, 0]
+    return [shown.bot, shown.id, shown.uid, shown.version]
+
+
+def recall_memory(tx: Transaction, record: list[Any]) -> Shown:
+    bot, memory_id, uid, version = record
+    ref = MemoryRef(bot, memory_id)
+    namespace = tx.find(bot)
+    stored = None if namespace is None else find_memory(tx.conn, namespace, ref)
+    if stored is None or stored.memory.uid != uid:
+        return Purged(ref.name, uid)
+    return find_version(tx.conn, stored, version) or stored.memory
+
+
+def show_put(result: Put | AppError) -> PutAnswer:
+    if isinstance(result, Put):
+        return PutShown(result.outcome, result.memory)
+    return Refused(result.code, result.reason, result.message, tuple(result.metadata.items()))
+
+
+def record_put(answer: PutAnswer) -> dict[str, Any]:
+    if isinstance(answer, PutShown):
+        return {"outcome": int(answer.outcome), "memory": record_memory(answer.memory)}
+    return {
+        "code": answer.code,
+        "reason": answer.reason,
+        "message": answer.message,
+        "metadata": dict(answer.metadata),
+    }
+
+
+def recall_put(tx: Transaction, record: dict[str, Any]) -> PutAnswer:
+    if "outcome" in record:
+        return PutShown(Outcome(record["outcome"]), recall_memory(tx, record["memory"]))
+    return Refused(record["code"], record["reason"], record["message"], tuple(record["metadata"].items()))

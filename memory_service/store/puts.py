@@ -1,0 +1,126 @@
+"""Putting memories: many of one bot are looked up together and written together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import ColumnElement, select
+
+from chassis.errors import AppError
+from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached
+from memory_service.domain.memory import Dedupe, Memory, NewMemory, Outcome, Put, text_key, touch
+from memory_service.models import MEMORY
+from memory_service.store.codec import Stored, memory_from_row
+from memory_service.store.memories import add_memories, batches, purge_memories, save_touched
+from memory_service.store.transaction import Transaction
+
+
+class PutBatch:
+    """Puts into one namespace. Later puts see earlier ones; nothing is written before `finish`."""
+
+    def __init__(self, tx: Transaction, bot: str, drafts: Sequence[NewMemory], limit: int) -> None:
+        self._tx = tx
+        self._bot = bot
+        self._limit = limit
+        self._namespace = tx.ensure(bot)
+        self._added: dict[str, Memory] = {}
+        self._touched: dict[str, Stored] = {}
+        self._keys = [text_key(draft.content.text) for draft in drafts]
+        self._by_id: dict[str, Stored] = {}
+        self._by_text: dict[str, str] = {}
+        """Text key -> id of the memory that is touched for it, of several the oldest."""
+        self._look_up(drafts)
+
+    def put(self, index: int, draft: NewMemory) -> Put:
+        """Decides the draft at `index`.
+
+        Raises:
+            MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached
+        """
+        key = self._keys[index]
+        same = self._by_text.get(key)
+        if same is not None and draft.dedupe is not Dedupe.ALLOW:
+            if draft.dedupe is Dedupe.REJECT:
+                raise MemoryDuplicate(self._memory(same).name)
+            return Put(Outcome.TOUCHED, self._touch(same, draft))
+        if draft.id and (draft.id in self._by_id or draft.id in self._added):
+            raise MemoryAlreadyExists(f"bots/{self._bot}/memories/{draft.id}")
+        if self._namespace.size + len(self._added) >= self._limit:
+            raise MemoryLimitReached(self._bot, self._limit)
+        memory = self._make(draft)
+        self._added[memory.id] = memory
+        self._by_text.setdefault(key, memory.id)
+        return Put(Outcome.CREATED, memory)
+
+    def finish(self) -> None:
+        add_memories(self._tx, self._namespace, list(self._added.values()))
+        save_touched(self._tx, self._namespace, list(self._touched.values()))
+
+    def _look_up(self, drafts: Sequence[NewMemory]) -> None:
+        expired: dict[str, Stored] = {}
+        for stored in self._find(MEMORY.c.memory_id, {draft.id for draft in drafts if draft.id}):
+            target = expired if stored.memory.is_expired(self._tx.now) else self._by_id
+            target[stored.memory.id] = stored
+        # An expired memory must not hold its id until a sweep comes by.
+        purge_memories(self._tx, self._namespace, list(expired.values()))
+        for stored in self._find(MEMORY.c.text_key, {*self._keys}):
+            memory = stored.memory
+            if not memory.is_deleted and not memory.is_expired(self._tx.now):
+                self._by_id[memory.id] = stored
+                self._by_text.setdefault(text_key(memory.content.text), memory.id)
+
+    def _find(self, column: ColumnElement[str], values: set[str]) -> list[Stored]:
+        found: list[Stored] = []
+        for some in batches(values):
+            query = select(MEMORY).where(MEMORY.c.namespace == self._namespace.key, column.in_(some))
+            rows = self._tx.conn.execute(query.order_by(MEMORY.c.pk)).mappings()
+            found.extend(memory_from_row(row, self._bot) for row in rows)
+        return found
+
+    def _memory(self, memory_id: str) -> Memory:
+        return self._added.get(memory_id) or self._by_id[memory_id].memory
+
+    def _touch(self, memory_id: str, draft: NewMemory) -> Memory:
+        after = touch(self._memory(memory_id), draft.content.expire_time, self._tx.now)
+        if memory_id in self._added:
+            self._added[memory_id] = after
+        else:
+            self._by_id[memory_id] = self._touched[memory_id] = replace(self._by_id[memory_id], memory=after)
+        return after
+
+    def _make(self, draft: NewMemory) -> Memory:
+        return Memory(
+            bot=self._bot,
+            id=draft.id or self._tx.new_id(),
+            uid=self._tx.new_id(),
+            content=draft.content,
+            provenance=draft.provenance,
+            create_time=self._tx.now,
+            update_time=self._tx.now,
+            changed_by=draft.provenance.principal,
+        )
+
+
+def put_all(
+    tx: Transaction, bot: str, drafts: Sequence[NewMemory | AppError], limit: int, *, atomic: bool
+) -> list[Put | AppError]:
+    """A result for each draft; those that were refused before keep their refusal.
+
+    Raises:
+        AppError: with `atomic`, the first refusal, and nothing is written.
+    """
+    batch = PutBatch(tx, bot, [draft for draft in drafts if isinstance(draft, NewMemory)], limit)
+    results: list[Put | AppError] = []
+    index = 0
+    for draft in drafts:
+        if isinstance(draft, AppError):
+            results.append(draft)
+            continue
+        try:
+            results.append(batch.put(index, draft))
+        except AppError as refusal:
+            if atomic:
+                raise
+            results.append(refusal)
+        index += 1
+    batch.finish()
+    return results

@@ -1,0 +1,247 @@
+"""The memory's store: every read and every write that the service makes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from chassis import idempotency
+from chassis.clock import Clock, IdFactory
+from chassis.database import Database
+from chassis.errors import AppError
+from memory_service.domain import memory as rules
+from memory_service.domain.block import Block, BlockPatch
+from memory_service.domain.memory import Content, Memory, NewMemory, Purged
+from memory_service.domain.search import Found, SearchQuery
+from memory_service.models import LEDGER
+from memory_service.store import blocks, ledger, lists, memories, puts, searches, stats, sweeps
+from memory_service.store.ledger import PutAnswer, PutShown, Refused, Shown, Ticket, once, show_put
+from memory_service.store.lists import ListQuery, Page, Position
+from memory_service.store.memories import MemoryRef
+from memory_service.store.stats import Stats
+from memory_service.store.transaction import Transaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`retention` is how long a deleted memory can be brought back."""
+
+    max_memories: int
+    retention: timedelta
+
+
+class MemoryStore:
+    """Made with an open database, which it closes."""
+
+    def __init__(self, database: Database, *, clock: Clock, new_id: IdFactory, limits: Limits) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._limits = limits
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # Memories.
+
+    async def put_memory(self, bot: str, draft: NewMemory, ticket: Ticket) -> PutShown:
+        """Raises: MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached."""
+
+        def write(tx: Transaction) -> PutShown:
+            (result,) = puts.put_all(tx, bot, [draft], self._limits.max_memories, atomic=True)
+            assert not isinstance(result, AppError)
+            return PutShown(result.outcome, result.memory)
+
+        def recall(tx: Transaction, record: Any) -> PutShown:  # noqa: ANN401 - JSON
+            answer = ledger.recall_put(tx, record)
+            assert isinstance(answer, PutShown)  # a refused call leaves no record
+            return answer
+
+        return await self._once(write, ticket, ledger.record_put, recall)
+
+    async def put_memories(
+        self, bot: str, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
+    ) -> Sequence[PutAnswer]:
+        """An answer for each draft, in one commit. With `atomic` the first refusal is raised and nothing is stored."""
+
+        def write(tx: Transaction) -> Sequence[PutAnswer]:
+            results = puts.put_all(tx, bot, drafts, self._limits.max_memories, atomic=atomic)
+            return [show_put(result) for result in results]
+
+        return await self._once(
+            write,
+            ticket,
+            lambda answers: [ledger.record_put(answer) for answer in answers],
+            lambda tx, records: [ledger.recall_put(tx, record) for record in records],
+        )
+
+    async def get_memory(self, ref: MemoryRef) -> Memory:
+        now = self._clock.now()
+        return (await self._database.read(lambda conn: memories.read_memory(conn, ref, now))).memory
+
+    async def list_memories(self, bot: str, query: ListQuery) -> Page[Memory]:
+        now = self._clock.now()
+        return await self._database.read(lambda conn: lists.list_memories(conn, bot, query, now))
+
+    async def update_memory(
+        self, ref: MemoryRef, etag: str, change: Callable[[Content], Content], by: str, ticket: Ticket
+    ) -> Shown:
+        """Raises: MemoryNotFound, MemoryDeleted, EtagMismatch."""
+
+        def write(tx: Transaction) -> Shown:
+            namespace, stored = memories.open_memory(tx, ref)
+            rules.check_etag(stored.memory, etag)
+            after = rules.update(stored.memory, change(stored.memory.content), by, tx.now)
+            return memories.save_memory(tx, namespace, stored, after)
+
+        return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
+
+    async def delete_memory(self, ref: MemoryRef, etag: str, by: str, ticket: Ticket, *, purge: bool) -> Shown:
+        """Raises: MemoryNotFound, EtagMismatch."""
+
+        def write(tx: Transaction) -> Shown:
+            namespace, stored = memories.open_memory(tx, ref)
+            if purge:
+                rules.check_etag(stored.memory, etag)
+                memories.purge_memories(tx, namespace, [stored])
+                return Purged(stored.memory.name, stored.memory.uid)
+            if not stored.memory.is_deleted:
+                rules.check_etag(stored.memory, etag)
+            after = rules.delete(stored.memory, tx.retention, by, tx.now)
+            return memories.save_memory(tx, namespace, stored, after)
+
+        return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
+
+    async def undelete_memory(self, ref: MemoryRef, by: str, ticket: Ticket) -> Shown:
+        """Raises: MemoryNotFound, MemoryNotDeleted."""
+
+        def write(tx: Transaction) -> Shown:
+            namespace, stored = memories.open_memory(tx, ref)
+            return memories.save_memory(tx, namespace, stored, rules.undelete(stored.memory, by, tx.now))
+
+        return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
+
+    async def list_versions(self, ref: MemoryRef, size: int, after: Position) -> Page[Memory]:
+        now = self._clock.now()
+        return await self._database.read(lambda conn: lists.list_versions(conn, ref, size, after, now))
+
+    async def restore_version(self, ref: MemoryRef, version: int, etag: str, by: str, ticket: Ticket) -> Shown:
+        """Raises: MemoryNotFound, VersionNotFound, EtagMismatch."""
+
+        def write(tx: Transaction) -> Shown:
+            namespace, stored = memories.open_memory(tx, ref)
+            rules.check_etag(stored.memory, etag)
+            earlier = memories.get_version(tx.conn, stored, version)
+            after = rules.restore(stored.memory, earlier, by, tx.now)
+            return memories.save_memory(tx, namespace, stored, after)
+
+        return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
+
+    async def search(self, bot: str, query: SearchQuery, *, record_use: bool) -> Found:
+        now = self._clock.now()
+        found, keys = await self._database.read(lambda conn: searches.search_memories(conn, bot, query, now))
+        if record_use and keys:
+            await self._write(lambda tx: memories.record_use(tx, bot, keys))
+        return found
+
+    # Blocks.
+
+    async def get_block(self, bot: str, block_id: str, version: int) -> Block:
+        """Raises: BlockNotFound, VersionNotFound. Version 0 is the newest."""
+        return await self._database.read(lambda conn: blocks.read_block(conn, bot, block_id, version))
+
+    async def list_blocks(self, bot: str, size: int, after: Position) -> Page[Block]:
+        return await self._database.read(lambda conn: blocks.list_blocks(conn, bot, size, after))
+
+    async def list_block_versions(self, bot: str, block_id: str, size: int, after: Position) -> Page[Block]:
+        return await self._database.read(lambda conn: blocks.list_block_versions(conn, bot, block_id, size, after))
+
+    async def put_block(
+        self,
+        bot: str,
+        block_id: str,
+        patch: BlockPatch,
+        ticket: Ticket,
+        *,
+        whole: BlockPatch,
+        etag: str,
+        must_be_new: bool,
+        trusted: bool,
+        by: str,
+    ) -> tuple[Block, bool]:
+        """Raises: EtagMismatch, BlockReadOnly, BlockTextTooLong, BlockLimitReached."""
+
+        def write(tx: Transaction) -> tuple[Block, bool]:
+            return blocks.put_block(
+                tx,
+                bot,
+                block_id,
+                patch,
+                whole=whole,
+                etag=etag,
+                must_be_new=must_be_new,
+                trusted=trusted,
+                by=by,
+            )
+
+        return await self._once(
+            write,
+            ticket,
+            lambda answer: [blocks.record_block(answer[0]), answer[1]],
+            lambda tx, record: (blocks.recall_block(tx, record[0]), bool(record[1])),
+        )
+
+    async def delete_block(self, bot: str, block_id: str, etag: str, ticket: Ticket, *, trusted: bool) -> Block:
+        """Raises: BlockNotFound, EtagMismatch, BlockReadOnly."""
+        return await self._once(
+            lambda tx: blocks.delete_block(tx, bot, block_id, etag, trusted=trusted),
+            ticket,
+            blocks.record_block,
+            blocks.recall_block,
+        )
+
+    # Upkeep.
+
+    async def stats(self, bot: str | None) -> Stats:
+        """The figures of one bot, or of all with None."""
+        now = self._clock.now()
+        return await self._database.read(lambda conn: stats.read_stats(conn, bot, now))
+
+    async def sweep(self) -> int:
+        """Purges what has expired and what was deleted long ago; returns how many memories that were."""
+        await self._write(lambda tx: idempotency.sweep(tx.conn, LEDGER, tx.now))
+        purged = 0
+        while swept := await self._write(sweeps.sweep_some):
+            purged += swept
+        return purged
+
+    async def _once(
+        self,
+        act: Callable[[Transaction], T],
+        ticket: Ticket,
+        record: Callable[[T], Any],
+        recall: Callable[[Transaction, Any], T],
+    ) -> T:
+        def write(tx: Transaction) -> T:
+            return once(tx, ticket, lambda: act(tx), record=record, recall=lambda kept: recall(tx, kept))
+
+        return await self._write(write)
+
+    async def _write(self, act: Callable[[Transaction], T]) -> T:
+        def write(conn: Connection) -> T:
+            tx = Transaction(conn, self._clock.now(), new_id=self._new_id, retention=self._limits.retention)
+            result = act(tx)
+            tx.finish()
+            return result
+
+        return await self._database.writer.run(write)
+
+
+__all__ = ["Limits", "MemoryRef", "MemoryStore", "Refused"]

@@ -1,0 +1,111 @@
+"""One write, and the namespaces it works on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from memory_service.models import NAMESPACE
+
+
+@dataclass(slots=True)
+class Namespace:
+    """A bot's namespace during one transaction. Writes change the counts; the row follows at the end."""
+
+    key: int
+    bot: str
+    revision: int
+    live_count: int
+    deleted_count: int
+    word_count: int
+
+    @property
+    def size(self) -> int:
+        return self.live_count + self.deleted_count
+
+
+NOWHERE = Namespace(0, "", 0, 0, 0, 0)
+"""The namespace of a bot of which nothing was ever remembered."""
+
+
+class Transaction:
+    """Locks each namespace it opens until the commit, so that its counts and its dedupe hold also when replicas write.
+
+    Nothing of a namespace may be read, on which a write depends, before it is open.
+    """
+
+    def __init__(self, conn: Connection, now: datetime, *, new_id: Callable[[], str], retention: timedelta) -> None:
+        self.conn = conn
+        self.now = now
+        self.new_id = new_id
+        self.retention = retention
+        self._open: dict[str, Namespace] = {}
+        self._changed: set[str] = set()
+
+    def find(self, bot: str) -> Namespace | None:
+        """The bot's namespace, locked; None when nothing was ever remembered in it."""
+        if bot not in self._open:
+            found = _read(self.conn, bot, lock=True)
+            if found is None:
+                return None
+            self._open[bot] = found
+        return self._open[bot]
+
+    def ensure(self, bot: str) -> Namespace:
+        """The bot's namespace, locked; made when there is none."""
+        found = self.find(bot)
+        if found is None:
+            self.conn.execute(
+                _insert_unless_there(self.conn),
+                {"bot": bot, "revision": 0, "live_count": 0, "deleted_count": 0, "word_count": 0},
+            )
+            found = self.find(bot)
+            assert found is not None
+        return found
+
+    def mark_changed(self, namespace: Namespace) -> None:
+        """Something in the namespace changes with this transaction."""
+        if namespace.bot not in self._changed:
+            self._changed.add(namespace.bot)
+            namespace.revision += 1
+
+    def finish(self) -> None:
+        """Writes the changed namespaces; the last step."""
+        for namespace in self._changed_namespaces():
+            self.conn.execute(
+                update(NAMESPACE)
+                .where(NAMESPACE.c.pk == namespace.key)
+                .values(
+                    revision=namespace.revision,
+                    live_count=namespace.live_count,
+                    deleted_count=namespace.deleted_count,
+                    word_count=namespace.word_count,
+                )
+            )
+
+    def _changed_namespaces(self) -> Iterable[Namespace]:
+        return (self._open[bot] for bot in sorted(self._changed))
+
+
+def read_namespace(conn: Connection, bot: str) -> Namespace:
+    """For reading only; NOWHERE when there is none."""
+    return _read(conn, bot, lock=False) or NOWHERE
+
+
+def _read(conn: Connection, bot: str, *, lock: bool) -> Namespace | None:
+    columns = NAMESPACE.c
+    query = select(
+        columns.pk, columns.bot, columns.revision, columns.live_count, columns.deleted_count, columns.word_count
+    ).where(columns.bot == bot)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else Namespace(*row)
+
+
+def _insert_unless_there(conn: Connection) -> Any:  # noqa: ANN401 - each dialect has an insert of its own
+    if conn.dialect.name == "sqlite":
+        return insert(NAMESPACE)  # its transactions take turns
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(NAMESPACE).on_conflict_do_nothing(index_elements=["bot"])
