@@ -155,9 +155,14 @@ def may_serve(labels: Mapping[str, str], bot: BotSettings) -> bool:
     return all(labels.get(key) == value for key, value in bot.brain.worker_labels.items())
 
 
-def may_begin_to_serve(labels: Mapping[str, str], bot: Bot | None) -> bool:
-    """Whether a worker may add `bot` (None if there is no such bot) to what it serves."""
-    return bot is not None and bot.lifecycle is Lifecycle.ACTIVE and may_serve(labels, bot.settings)
+def may_begin_to_serve(worker: Worker, bot: Bot | None) -> bool:
+    """Whether `worker` may add `bot` (None if there is no such bot) to what it serves.
+
+    A worker that a bot registered for itself serves nobody else.
+    """
+    if bot is None or bot.lifecycle is not Lifecycle.ACTIVE or not may_serve(worker.settings.labels, bot.settings):
+        return False
+    return not worker.registrant.startswith("bots/") or worker.registrant == bot.name
 
 
 def renew(worker: Worker, report: Report, now: datetime) -> Worker:

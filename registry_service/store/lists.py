@@ -44,16 +44,16 @@ def list_bots(
     conn: Connection, selected: BotFilter, *, order: str, descending: bool, size: int, after: Position
 ) -> Page[Bot]:
     """The bots after the place `after` (empty for the first page), ties in the order by id."""
-    condition = and_(*_bot_conditions(selected))
+    conditions = _bot_conditions(selected)
     key = BOT.c.id if order == "name" else BOT.c[order]
-    query = select(BOT).where(condition)
+    query = select(BOT).where(*conditions)
     if after:
         last_key, last_id = after
         beyond = key < last_key if descending else key > last_key
         query = query.where(or_(beyond, and_(key == last_key, BOT.c.id > last_id)))
     query = query.order_by(key.desc() if descending else key.asc(), BOT.c.id).limit(size + 1)
     rows = conn.execute(query).mappings().all()
-    total: int = conn.execute(select(func.count()).select_from(BOT).where(condition)).scalar_one()
+    total: int = conn.execute(select(func.count()).select_from(BOT).where(*conditions)).scalar_one()
     place = (rows[size - 1][key.name], rows[size - 1]["id"]) if len(rows) > size else ()
     return Page(tuple(bot_from_row(row) for row in rows[:size]), place, read_position(conn), total)
 

@@ -103,6 +103,7 @@ class RegistryStore:
         await self._database.writer.run(lambda conn: log.ensure_head(conn, log_id))
         await self._write(liveness.forgive_absence)
         await self.sweep()
+        await self.clean()
         return await self.head()
 
     async def ping(self) -> None:

@@ -102,7 +102,7 @@ class ReportBatch:
         allowed = {
             bot.id
             for bot in bots.values()
-            if may_begin_to_serve(labels, bot)
+            if may_begin_to_serve(worker, bot)
             # A draining bot's runs in flight end where they are.
             or (bot.id in served and bot.lifecycle is Lifecycle.DRAINING and may_serve(labels, bot.settings))
         }
