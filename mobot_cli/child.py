@@ -27,6 +27,8 @@ class ChildSpec:
     hidden: frozenset[str] = frozenset()
     """Variables of the supervisor's own that the child is not given."""
     probe: HttpProbe | None = None
+    after: frozenset[str] = frozenset()
+    """Children that must have been ready before this one is started for the first time."""
 
 
 class Child:

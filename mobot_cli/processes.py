@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mobot_cli.child import ChildSpec
 from mobot_cli.layout import DEFAULT_GATEWAY_PORT, DEFAULT_HOST, DEFAULT_SERVICE_PORTS, SERVICES, Layout
@@ -48,25 +49,17 @@ def children(
     found = targets(layout, environment)
     gateway = by_process["gateway"]
 
-    def child(
-        name: str, module: str, stop_stage: int, said: Mapping[str, str], probe: HttpProbe | None = None
-    ) -> ChildSpec:
+    def child(name: str, module: str, stop_stage: int, said: Mapping[str, str]) -> ChildSpec:
         said = {**_always(layout, environment), **said}
-        return ChildSpec(name, python(module), layout.log_file(name), stop_stage, said, listening - said.keys(), probe)
+        return ChildSpec(name, python(module), layout.log_file(name), stop_stage, said, listening - said.keys())
 
     def ports_of(*processes: str) -> Mapping[str, str]:
         return {by_process[process].variable: str(by_process[process].port) for process in processes}
 
-    edge = (
-        child("gateway", "gateway", _EDGE, {**ports_of("gateway"), **found}, HttpProbe(gateway.host, gateway.port)),
-        child("runner", "bot_runner", _EDGE, found),
-    )
-    if not isolated:
-        return (child("core", "mobot_cli.core", _SERVICES, ports_of(*SERVICES)), *edge)
     stages = {"router": _ROUTER}
     calls_others = {"router", "session"}
-    return (
-        *(
+    if isolated:
+        hosts = tuple(
             child(
                 service,
                 f"{service}_service",
@@ -78,8 +71,16 @@ def children(
                 },
             )
             for service in SERVICES
-        ),
-        *edge,
+        )
+    else:
+        hosts = (child("core", "mobot_cli.core", _SERVICES, ports_of(*SERVICES)),)
+    edge = child("gateway", "gateway", _EDGE, {**ports_of("gateway"), **found})
+    runner = child("runner", "bot_runner", _EDGE, found)
+    return (
+        *hosts,
+        replace(edge, probe=HttpProbe(gateway.host, gateway.port)),
+        # It can do nothing before, and on few cores its imports would only slow those that everybody waits for.
+        replace(runner, after=frozenset(host.name for host in hosts)),
     )
 
 

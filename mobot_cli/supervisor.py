@@ -52,8 +52,7 @@ class Supervisor:
         self._chance = chance
         self._inherited = inherited
         self._running: dict[str, Child] = {}
-        self._were_ready: set[str] = set()
-        self._all_ready = asyncio.Event()
+        self._were_ready = {spec.name: asyncio.Event() for spec in children}
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -90,13 +89,16 @@ class Supervisor:
         return exit_code
 
     async def _tell_ready(self, when_ready: Callable[[], Awaitable[None]]) -> None:
-        await self._all_ready.wait()
+        for were_ready in self._were_ready.values():
+            await were_ready.wait()
         await when_ready()
 
     async def _keep(self, spec: ChildSpec) -> None:
         """Starts `spec` again and again, until there is no point in it."""
         loop = asyncio.get_running_loop()
         deaths = Deaths(self._policy, self._chance)
+        for name in spec.after:
+            await self._were_ready[name].wait()
         while True:
             started = loop.time()
             child = await Child.start(spec, inherited=self._inherited)
@@ -131,11 +133,10 @@ class Supervisor:
             )
             if ready.done():
                 ready.result()
-                again = " again" if child.spec.name in self._were_ready else ""
+                were_ready = self._were_ready[child.spec.name]
+                again = " again" if were_ready.is_set() else ""
                 self._screen.progress(f"{child.spec.name} ready{again} in {loop.time() - started:.1f} s")
-                self._were_ready.add(child.spec.name)
-                if len(self._were_ready) == len(self._specs):
-                    self._all_ready.set()
+                were_ready.set()
                 return loop.time()
             if not ended.done():
                 self._screen.warning(

@@ -26,13 +26,14 @@ class Running:
         self.told = io.StringIO()
         self.ready = asyncio.Event()
 
-    def start(self, *names, policy=QUICK, stages=None):
+    def start(self, *names, policy=QUICK, stages=None, after=None):
         specs = [
             ChildSpec(
                 name=name,
                 command=(sys.executable, str(FAKE_PROCESS), name),
                 log_file=self._tmp_path / f"{name}.log",
                 stop_stage=(stages or {}).get(name, 0),
+                after=frozenset((after or {}).get(name, ())),
             )
             for name in names
         ]
@@ -66,6 +67,16 @@ async def test_ready_means_that_every_child_is_ready(running):
     await running.until_ready()
     assert "alpha ready in" in running.told.getvalue()
     assert "beta ready in" in running.told.getvalue()
+    running.supervisor.stop()
+    assert await running.exit_code() == 0
+
+
+async def test_a_child_waits_for_those_it_comes_after(running):
+    running.start("late", "early", after={"late": ["early"]})
+    await running.until_ready()
+    assert running.journal.events() == ["started early", "started late"]
+    told = running.told.getvalue()
+    assert told.index("early ready") < told.index("late ready")
     running.supervisor.stop()
     assert await running.exit_code() == 0
 
