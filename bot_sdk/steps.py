@@ -124,20 +124,15 @@ class Steps:
             return ToolAnswer(returned.text, returned.is_error)
 
         if called is None:
-            call_committed = self._write(
-                [
-                    self._events.called(
-                        step,
-                        call_id=call_id,
-                        tool=request.tool,
-                        arguments_json=request.arguments_json,
-                        effect=request.effect,
-                    )
-                ]
+            begun = self._events.called(
+                step,
+                call_id=call_id,
+                tool=request.tool,
+                arguments_json=request.arguments_json,
+                effect=request.effect,
             )
-            # A call that may be repeated need not wait until it is known that it was begun.
-            if request.effect is not Effect.IDEMPOTENT:
-                await call_committed
+            # First it is written down, then it is done: a call that nobody knows of would be done again otherwise.
+            await self._write([begun])
         elif request.effect is not Effect.IDEMPOTENT:
             decided = self._decide(request, call_id)
             if decided is not None:

@@ -157,9 +157,14 @@ class ChatModel:
                         show(event.part.content)
                     elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
                         show(event.delta.content_delta)
-                return _round(stream.get())
+                response = stream.get()
         except exceptions.AgentRunError as error:
             raise self._failure(error) from error
+        # A connection that ends without the closing chunk looks like the end of an answer, and is none; what the
+        # library then gives as the reason to stop is its own guess.
+        if not (response.provider_details or {}).get("finish_reason"):
+            raise Retryable(f"{self._settings.base_url} broke off in the middle", reason="MODEL_CUT_OFF")
+        return _round(response)
 
     def _model_settings(self) -> OpenAIChatModelSettings:
         settings = self._settings

@@ -10,6 +10,7 @@ class FakeMemory(memory_service_pb2_grpc.MemoryServiceServicer):
         self.puts = 0
         self.request_ids: dict[str, memory_pb2.Memory] = {}
         self.unavailable = False
+        self.lose_answers = 0
 
     async def PutMemory(self, request, context):
         self.puts += 1
@@ -23,6 +24,9 @@ class FakeMemory(memory_service_pb2_grpc.MemoryServiceServicer):
             self.memories.append(memory)
             if request.request_id:
                 self.request_ids[request.request_id] = memory
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise errors.Unavailable("the answer was lost", reason=errors.DRAINING)
         return memory_service_pb2.PutMemoryResponse(result=memory_pb2.PutResult(outcome=outcome, memory=memory))
 
     async def SearchMemories(self, request, context):

@@ -103,8 +103,9 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
 
     async def pump(self) -> None:
         for mailbox in list(self.waiting.values()):
-            if not await self._lease(mailbox):
+            if not any(worker.in_flight < worker.window for worker in self.workers):
                 return
+            await self._lease(mailbox)
 
     # The service
 
@@ -227,18 +228,17 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
             queue_position=position,
         )
 
-    async def _lease(self, mailbox: Mailbox) -> bool:
-        """False when nobody takes more."""
+    async def _lease(self, mailbox: Mailbox) -> None:
         self.waiting.pop(mailbox.session, None)
         if mailbox.leased is not None or not mailbox.queue:
-            return True
+            return
         bot = mailbox.session.partition("/sessions/")[0]
         for worker in self.workers:
             if bot in worker.bots and worker.in_flight < worker.window and not worker.draining:
                 break
         else:
             self.waiting[mailbox.session] = mailbox
-            return False
+            return
         message = mailbox.queue.popleft()
         mailbox.leased = message
         mailbox.epoch += 1
@@ -266,7 +266,6 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
             bot=bot,
         )
         worker.frames.put_nowait(router_service_pb2.AttachResponse(deliveries=[delivery]))
-        return True
 
     def _leased(self, run: str, epoch: int) -> Mailbox | None:
         message = self.messages.get(run)
