@@ -24,7 +24,8 @@ class _Table(SQLModel):
 class LogHeadRow(_Table, table=True):
     """One row. Locking it is what puts the writes of all replicas in order; `secret` signs tokens of this store.
 
-    `position`, `session` and `transcript` are the last numbers used. Positions up to `purged` may be missing.
+    `position`, `session` and `transcript` are the last numbers used. Positions up to `purged` may be missing. `writes`
+    counts the transactions that wrote anything.
     """
 
     __tablename__ = "log_head"
@@ -33,6 +34,7 @@ class LogHeadRow(_Table, table=True):
     position: int = Field(sa_column=Column(BigInteger, nullable=False))
     session: int = Field(sa_column=Column(BigInteger, nullable=False))
     transcript: int = Field(sa_column=Column(BigInteger, nullable=False))
+    writes: int = Field(sa_column=Column(BigInteger, nullable=False))
     purged: int = Field(sa_column=Column(BigInteger, nullable=False))
     secret: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 

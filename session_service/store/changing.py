@@ -121,6 +121,7 @@ def purge_session(tx: Transaction, name: str, expected: Expected) -> int:
     for table in (TRANSCRIPT, SESSION_TAG):
         tx.conn.execute(delete(table).where(table.c.session == pk))
     tx.conn.execute(delete(SESSION).where(SESSION.c.pk == pk))
+    tx.forget(name)
     # A watcher whose token is older than this would silently miss what was removed, so it is told to list again.
     tx.conn.execute(update(LOG_HEAD).where(LOG_HEAD.c.purged < (newest or 0)).values(purged=newest or 0))
     return removed

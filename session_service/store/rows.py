@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement
+from sqlalchemy import Column
 
 from session_service.domain.label import label_key
 from session_service.domain.session import (
@@ -26,7 +26,7 @@ _c = SESSION.c
 _STATES = {int(state): state for state in SessionState}
 _STATUSES = {int(status): status for status in SessionStatus}
 
-HEAD_COLUMNS: Sequence[ColumnElement[Any]] = (
+HEAD_COLUMNS: Sequence[Column[Any]] = (
     _c.pk,
     _c.bot,
     _c.session_id,
@@ -49,7 +49,7 @@ HEAD_COLUMNS: Sequence[ColumnElement[Any]] = (
 )
 _HEAD_WIDTH = len(HEAD_COLUMNS)
 
-SESSION_COLUMNS: Sequence[ColumnElement[Any]] = (
+SESSION_COLUMNS: Sequence[Column[Any]] = (
     *HEAD_COLUMNS,
     _c.label,
     _c.display_name,
@@ -213,22 +213,22 @@ MOVED_COLUMNS = (
 """The columns that an append moves, all but the rank, which needs to know whether the session is pinned."""
 
 
-def moved_values(head: Head) -> dict[str, Any]:
+def moved_values(head: Head) -> tuple[Any, ...]:
     """The values of MOVED_COLUMNS."""
-    return {
-        "mark": head.mark,
-        "last_sequence": head.last_sequence,
-        "last_activity_time": head.last_activity_time,
-        "status": int(head.status),
-        "active_runs": _json(head.active_runs),
-        "last_run": _from_run(head.last_run),
-        "message_count": head.message_count,
-        "usage": _from_usage(head.usage),
-        "title": head.title,
-        "preview": head.preview,
-        "summary_sequence": head.summary_sequence,
-        "summary_through": head.summary_through,
-    }
+    return (
+        head.mark,
+        head.last_sequence,
+        head.last_activity_time,
+        int(head.status),
+        _json(head.active_runs),
+        _from_run(head.last_run),
+        head.message_count,
+        _from_usage(head.usage),
+        head.title,
+        head.preview,
+        head.summary_sequence,
+        head.summary_through,
+    )
 
 
 def session_values(session: Session) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def session_values(session: Session) -> dict[str, Any]:
         "transcript": head.transcript,
         "state": int(head.state),
         "start_sequence": head.start_sequence,
-        **moved_values(head),
+        **dict(zip(MOVED_COLUMNS, moved_values(head), strict=True)),
         "sort_rank": -head.last_activity_time - (PIN_LIFT if fields.pinned else 0),
         "label": fields.label,
         "label_key": label_key(fields.label) if fields.label and head.state is not SessionState.DELETED else None,

@@ -6,11 +6,14 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     Connection,
+    Insert,
     Integer,
     Text,
     TextClause,
+    Update,
     any_,
     bindparam,
     func,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.compiler import SQLCompiler
 
 # A list goes to SQLite as one JSON parameter: a row of question marks would be another statement for every length.
 _FIND_EVENTS: Final = {
@@ -31,6 +35,48 @@ _FIND_EVENTS: Final = {
         "JOIN event e ON e.session = k.session AND e.event_id = k.event_id"
     ).bindparams(bindparam("sessions", type_=ARRAY(BigInteger)), bindparam("ids", type_=ARRAY(Text))),
 }
+
+
+class Among:
+    """`columns` of the rows of one table whose `key`, a text, is among many; worded once for each engine."""
+
+    def __init__(self, columns: Sequence[Column[Any]], key: Column[Any]) -> None:
+        names = ", ".join(f"{key.table.name}.{column.name}" for column in columns)
+        select_from = f"SELECT {names} FROM {key.table.name} WHERE {key.name}"
+        self._worded = {
+            "sqlite": text(f"{select_from} IN (SELECT value FROM json_each(:keys))"),
+            "postgresql": text(f"{select_from} = ANY(:keys)").bindparams(bindparam("keys", type_=ARRAY(Text))),
+        }
+
+    def run(self, conn: Connection, keys: Sequence[str]) -> Sequence[Any]:
+        given = orjson.dumps(keys).decode() if conn.dialect.name == "sqlite" else list(keys)
+        return conn.execute(self._worded[conn.dialect.name], {"keys": given}).all()
+
+
+class Bulk:
+    """A statement that is run for many rows at once, with the values of each row in the order of `names`.
+
+    SQLAlchemy spends as much on the parameters of a row as SQLite on the row. So it only words the statement, once for
+    each engine, and the driver gets plain tuples; all columns are of types that drivers take as they are.
+    """
+
+    def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
+        self._statement = statement
+        self._names = tuple(names)
+        self._worded: dict[str, str] = {}
+
+    def run(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        text = self._worded.get(conn.dialect.name)
+        if text is None:
+            text = self._worded[conn.dialect.name] = self._word(conn)
+        conn.exec_driver_sql(text, list(rows))
+
+    def _word(self, conn: Connection) -> str:
+        keys = list(self._names) if isinstance(self._statement, Insert) else None
+        compiled = self._statement.compile(dialect=conn.dialect, column_keys=keys)
+        if not isinstance(compiled, SQLCompiler) or tuple(compiled.positiontup or ()) != self._names:
+            raise AssertionError(f"the parameters of {compiled} are not in the order {self._names}")
+        return str(compiled)
 
 
 def among(conn: Connection, item: ColumnElement[Any], values: Sequence[str] | Sequence[int]) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from session_service.domain.session import Session
 from session_service.models import LEDGER, LOG_HEAD
 from session_service.store import grouping, listing, log
 from session_service.store.appending import append_all
-from session_service.store.transaction import Encode, Transaction, Written, from_micros
+from session_service.store.transaction import Encode, HeadCache, Transaction, Written, from_micros
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class Store:
         self.engine_name = database.engine_name
         self._database = database
         self._writer = database.writer
+        self.heads = HeadCache()
         self._kind = self._writer.kind("session", self._handle, after_commit=self._announce)
         self._listener: Listener | None = None
 

@@ -1,11 +1,12 @@
 """One write: the numbers it hands out, the sessions and events it adds, and what it tells the feed afterwards."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, insert, literal, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, insert, literal_column, select, update
 
 from chassis.clock import Clock
 from session_service.domain.event import NewEvent, StoredEvent
@@ -21,12 +22,60 @@ from session_service.store.rows import (
     to_head,
     to_session,
 )
-from session_service.store.sql import among
+from session_service.store.sql import Among, Bulk, among
 
 T_co = TypeVar("T_co", covariant=True)
 
 Encode = Callable[[Change, str, str], bytes]
 """The payload of one of the service's own events: (what happened, event id, actor)."""
+
+
+class HeadCache:
+    """Heads of the sessions that were appended to lately. They belong to the writer.
+
+    They are true as long as the log's number of writes is the one they were kept under: a rollback, a failed commit or
+    the write of another replica leaves another number in the database, and then all of them are forgotten.
+    """
+
+    def __init__(self, size: int = 16_384) -> None:
+        self._size = size
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._writes = -1
+
+    def open(self, writes: int) -> None:
+        """A transaction begins; `writes` is what the database says."""
+        if writes != self._writes:
+            self._heads.clear()
+            self._writes = writes
+
+    def close(self, writes: int) -> None:
+        """The transaction is about to be committed under this number."""
+        self._writes = writes
+
+    def find(self, names: Sequence[str]) -> tuple[list[Head], list[str]]:
+        """What is here, and the names of what is not."""
+        heads = self._heads
+        found: list[Head] = []
+        missing: list[str] = []
+        for name in names:
+            head = heads.get(name)
+            if head is None:
+                missing.append(name)
+            else:
+                heads.move_to_end(name)
+                found.append(head)
+        return found, missing
+
+    def keep(self, heads: Sequence[Head]) -> None:
+        for head in heads:
+            self._heads[head.name] = head
+
+    def trim(self) -> None:
+        while len(self._heads) > self._size:
+            self._heads.popitem(last=False)
+
+    def forget(self, name: str) -> None:
+        self._heads.pop(name, None)
 
 
 class Surroundings(Protocol):
@@ -35,6 +84,7 @@ class Surroundings(Protocol):
     clock: Clock
     encode: Encode
     new_uid: Callable[[], str]
+    heads: HeadCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +96,27 @@ class Written(Generic[T_co]):
     sessions: Sequence[Session] = ()
 
 
-_lock_log = select(LOG_HEAD.c.position, LOG_HEAD.c.session, LOG_HEAD.c.transcript).with_for_update()
+_select_heads = Among(HEAD_COLUMNS, SESSION.c.name)
+_lock_log = select(LOG_HEAD.c.position, LOG_HEAD.c.session, LOG_HEAD.c.transcript, LOG_HEAD.c.writes).with_for_update()
 _move_log = update(LOG_HEAD).values(
-    position=bindparam("to_position"), session=bindparam("to_session"), transcript=bindparam("to_transcript")
+    position=bindparam("to_position"),
+    session=bindparam("to_session"),
+    transcript=bindparam("to_transcript"),
+    writes=bindparam("to_writes"),
 )
-_insert_event = insert(EVENT)
 _insert_session = insert(SESSION)
 _insert_transcript = insert(TRANSCRIPT)
-_lifted = case((SESSION.c.pinned == 1, literal(PIN_LIFT)), else_=0)
-_move_session = (
+_EVENT_COLUMNS = tuple(column.name for column in EVENT.columns)
+_insert_events = Bulk(insert(EVENT), _EVENT_COLUMNS)
+_lifted = case((SESSION.c.pinned == literal_column("1"), literal_column(str(PIN_LIFT))), else_=literal_column("0"))
+_move_sessions = Bulk(
     update(SESSION)
     .where(SESSION.c.pk == bindparam("of_session"))
-    .values({name: bindparam(name) for name in MOVED_COLUMNS})
-    .values(sort_rank=-bindparam("last_activity_time", type_=BigInteger) - _lifted)
+    .ordered_values(
+        *((name, bindparam(name)) for name in MOVED_COLUMNS),
+        ("sort_rank", bindparam("rank", type_=BigInteger) - _lifted),
+    ),
+    (*MOVED_COLUMNS, "rank", "of_session"),
 )
 
 
@@ -73,17 +131,23 @@ class Transaction:
         self.events: list[StoredEvent] = []
         self.changed: list[Session] = []
         self._encode = surroundings.encode
-        self._event_rows: list[dict[str, Any]] = []
+        self._heads = surroundings.heads
+        self._event_rows: list[tuple[Any, ...]] = []
         self._new_sessions: list[Session] = []
         self._new_transcripts: list[dict[str, Any]] = []
         self._moved: dict[int, Head] = {}
-        self._position, self._session, self._transcript = conn.execute(_lock_log).one()
-        self._before = (self._position, self._session, self._transcript)
+        self._wrote = False
+        self._position, self._session, self._transcript, self._writes = conn.execute(_lock_log).one()
+        self._heads.open(self._writes)
 
     def find_heads(self, names: Sequence[str]) -> list[Head]:
-        """Heads of the sessions that exist, by resource name."""
-        rows = self.conn.execute(select(*HEAD_COLUMNS).where(among(self.conn, SESSION.c.name, names)))
-        return [to_head(tuple(row)) for row in rows]
+        """Heads of the sessions that exist, by resource name. To be moved only by `move` and `append`."""
+        found, missing = self._heads.find(names)
+        if missing:
+            read = [to_head(row) for row in _select_heads.run(self.conn, missing)]
+            self._heads.keep(read)
+            found.extend(read)
+        return found
 
     def find_session(self, name: str) -> Session | None:
         row = self.conn.execute(select(*SESSION_COLUMNS).where(SESSION.c.name == name)).one_or_none()
@@ -139,18 +203,9 @@ class Transaction:
             head.mark,
             detail,
         )
+        # In the order of the table's columns.
         self._event_rows.append(
-            {
-                "position": position,
-                "session": head.pk,
-                "sequence": head.last_sequence,
-                "transcript": head.transcript,
-                "event_id": event_id,
-                "kind": kind,
-                "run": run,
-                "create_time": self.now,
-                "payload": payload,
-            }
+            (position, head.pk, head.last_sequence, head.transcript, event_id, int(kind), run, self.now, payload)
         )
         self.events.append(stored)
         return stored
@@ -166,12 +221,21 @@ class Transaction:
 
     def save(self, session: Session) -> None:
         """Writes the whole row of a session that exists."""
+        self.forget(session.name)
         values = session_values(session)
         self.conn.execute(update(SESSION).where(SESSION.c.pk == values.pop("pk")).values(values))
+
+    def forget(self, name: str) -> None:
+        """The session's row is changed or removed by other means than `move`."""
+        self._wrote = True
+        self._heads.forget(name)
 
     def flush(self) -> None:
         """Writes what was added so far, so that the next item of the transaction sees it."""
         conn = self.conn
+        self._wrote = self._wrote or bool(
+            self._new_sessions or self._new_transcripts or self._moved or self._event_rows
+        )
         if self._new_transcripts:
             conn.execute(_insert_transcript, self._new_transcripts)
             self._new_transcripts = []
@@ -181,20 +245,22 @@ class Transaction:
                 self._moved.pop(session.head.pk, None)
             self._new_sessions = []
         if self._moved:
-            conn.execute(_move_session, [{"of_session": pk, **moved_values(head)} for pk, head in self._moved.items()])
+            rows = [(*moved_values(head), -head.last_activity_time, pk) for pk, head in self._moved.items()]
+            _move_sessions.run(conn, rows)
             self._moved = {}
         if self._event_rows:
-            conn.execute(_insert_event, self._event_rows)
+            _insert_events.run(conn, self._event_rows)
             self._event_rows = []
 
     def finish(self) -> None:
         """The last step before the commit."""
         self.flush()
-        if (self._position, self._session, self._transcript) != self._before:
-            self.conn.execute(
-                _move_log,
-                {"to_position": self._position, "to_session": self._session, "to_transcript": self._transcript},
-            )
+        if not self._wrote:
+            return
+        moved = {"to_position": self._position, "to_session": self._session, "to_transcript": self._transcript}
+        self.conn.execute(_move_log, moved | {"to_writes": self._writes + 1})
+        self._heads.close(self._writes + 1)
+        self._heads.trim()
 
 
 def micros(time: datetime) -> int:

@@ -42,12 +42,21 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("session", sa.BigInteger(), nullable=False),
         sa.Column("transcript", sa.BigInteger(), nullable=False),
+        sa.Column("writes", sa.BigInteger(), nullable=False),
         sa.Column("purged", sa.BigInteger(), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     # The secret signs the tokens of this store, so that those of another store, or of a restored copy, are told apart.
-    row = {"id": 1, "position": 0, "session": 0, "transcript": 0, "purged": 0, "secret": secrets.token_bytes(32)}
+    row = {
+        "id": 1,
+        "position": 0,
+        "session": 0,
+        "transcript": 0,
+        "writes": 0,
+        "purged": 0,
+        "secret": secrets.token_bytes(32),
+    }
     op.bulk_insert(log_head, [row])
     op.create_table(
         "request_ledger",
