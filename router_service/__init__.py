@@ -1,0 +1,1 @@
+"""The router: a durable mailbox for every session, and the way from it to the workers."""

@@ -1,0 +1,131 @@
+"""What the router knows of bots: a small memory of what the registry says."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import grpc.aio
+
+from chassis.errors import AppError, NotFound, Unavailable
+from chassis.status import from_rpc_error
+from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
+from router_service.domain.errors import BotDeleted, BotNotFound
+
+DEFAULT_CONCURRENCY = 10
+_MAX_REFRESHES = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BotInfo:
+    """`works` is False while the bot may not be given work; `concurrency` is how many sessions it works on at once."""
+
+    works: bool = True
+    deleted: bool = False
+    concurrency: int = DEFAULT_CONCURRENCY
+
+
+class Bots:
+    """Answers from memory for `ttl_s`; what does not exist is asked for each time.
+
+    A bot that was seen before is still served while the registry cannot be reached: mail is not lost for that.
+    """
+
+    def __init__(
+        self,
+        registry: "registry_service_pb2_grpc.RegistryServiceAsyncStub",
+        *,
+        ttl_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._ttl_s = ttl_s
+        self._monotonic = monotonic
+        self._known: dict[str, tuple[BotInfo, float]] = {}
+        self._asking: dict[str, asyncio.Task[BotInfo]] = {}
+
+    def fresh(self, bot: str) -> BotInfo | None:
+        """What is known of "bots/main" and not too old."""
+        entry = self._known.get(bot)
+        if entry is not None and self._monotonic() < entry[1]:
+            return entry[0]
+        return None
+
+    def last(self, bot: str) -> BotInfo:
+        """What was known of the bot last; the defaults for one that was never seen."""
+        entry = self._known.get(bot)
+        return BotInfo() if entry is None else entry[0]
+
+    async def require(self, bot: str) -> BotInfo:
+        """A bot that takes mail.
+
+        Raises:
+            NotFound: BOT_NOT_FOUND.
+            FailedPrecondition: BOT_DELETED.
+            Unavailable: UPSTREAM_UNAVAILABLE; the registry does not answer and the bot was never seen.
+        """
+        info = self.fresh(bot)
+        if info is None:
+            info = await self._ask(bot)
+        if info.deleted:
+            raise BotDeleted(bot)
+        return info
+
+    async def refresh(self, bots: Iterable[str]) -> None:
+        """Learns what is new about these bots, as far as the registry answers."""
+        old = [bot for bot in bots if self.fresh(bot) is None]
+        for start in range(0, len(old), _MAX_REFRESHES):
+            await asyncio.gather(
+                *(self._ask(bot) for bot in old[start : start + _MAX_REFRESHES]), return_exceptions=True
+            )
+
+    async def close(self) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, bot: str) -> BotInfo:
+        # One question for all who want to know: a burst of mail for a new bot asks once.
+        task = self._asking.get(bot)
+        if task is None:
+            task = self._asking[bot] = asyncio.create_task(self._get(bot))
+            task.add_done_callback(lambda _: self._asking.pop(bot, None))
+        return await asyncio.shield(task)
+
+    async def _get(self, bot: str) -> BotInfo:
+        try:
+            answer = await self._registry.GetBot(registry_service_pb2.GetBotRequest(name=bot))
+        except grpc.aio.AioRpcError as error:
+            return self._without_answer(bot, from_rpc_error(error))
+        info = _info(answer.bot)
+        self._known[bot] = (info, self._monotonic() + self._ttl_s)
+        return info
+
+    def _without_answer(self, bot: str, error: AppError) -> BotInfo:
+        if isinstance(error, NotFound):
+            self._known.pop(bot, None)
+            raise BotNotFound(bot) from error
+        entry = self._known.get(bot)
+        if entry is not None:
+            _log.warning("registry does not answer", extra={"bot": bot, "reason": error.reason or error.code})
+            return entry[0]
+        raise Unavailable(
+            f"the registry does not answer, and {bot} was not seen before; try again",
+            reason="UPSTREAM_UNAVAILABLE",
+            metadata={"service": "registry"},
+            retry_after_s=1.0,
+        ) from error
+
+
+def _info(bot: bot_pb2.Bot) -> BotInfo:
+    live = bot.lifecycle in (bot_pb2.BOT_LIFECYCLE_UNSPECIFIED, bot_pb2.BOT_LIFECYCLE_ACTIVE)
+    enabled = bot.enabled if bot.HasField("enabled") else True
+    return BotInfo(
+        works=enabled and not bot.suspended,
+        deleted=not live,
+        concurrency=bot.concurrency or DEFAULT_CONCURRENCY,
+    )

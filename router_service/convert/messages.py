@@ -1,0 +1,99 @@
+"""Stored messages and leases as the contract shows them."""
+
+from mobot.router.v1 import message_pb2
+from router_service.convert.times import set_time
+from router_service.domain.mail import Lease
+from router_service.domain.state import MessageState
+from router_service.store.items import Send
+from router_service.store.reads import Stats, StoredMessage
+
+_TIMES = (
+    ("create_time", "create_time"),
+    ("start_time", "start_time"),
+    ("end_time", "end_time"),
+    ("next_attempt_time", "next_attempt_time"),
+)
+
+
+def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> message_pb2.Message:
+    row = stored.row
+    message = message_pb2.Message(
+        name=f"messages/{row['id']}",
+        run=row["run"],
+        session=row["session"],
+        state=row["state"],
+        attempts=row["attempts"],
+        worker=row["worker"] or "",
+        epoch=row["epoch"],
+        sender=row["sender"],
+        stop_reason=row["stop_reason"] or "",
+        queue_position=stored.queue_position,
+    )
+    message.draft.ParseFromString(row["draft"])
+    if row["error_reason"] or row["error_message"]:
+        message.last_error.reason = row["error_reason"] or ""
+        message.last_error.message = row["error_message"] or ""
+    if row["usage"]:
+        message.usage.ParseFromString(row["usage"])
+    if row["reply_message"]:
+        message.reply_message = f"messages/{row['reply_message']}"
+    if with_reply:
+        message.reply_text = row["reply_text"] or ""
+    for field, column in _TIMES:
+        if row[column]:
+            set_time(getattr(message, field), row[column])
+    if stored.lease_expire_us:
+        set_time(message.lease_expire_time, stored.lease_expire_us)
+    return message
+
+
+def fill_delivery(
+    delivery: message_pb2.Delivery,
+    lease: Lease,
+    draft: message_pb2.MessageDraft,
+    *,
+    sequence: int,
+    lease_expire_us: int,
+) -> None:
+    """Fills a delivery in place, which spares a copy of the content."""
+    message = delivery.message
+    message.name = f"messages/{lease.message_id}"
+    message.run = lease.run
+    message.session = delivery.session = lease.session
+    message.state = message_pb2.MESSAGE_STATE_LEASED
+    message.draft.CopyFrom(draft)
+    message.attempts = delivery.attempt = lease.attempt
+    message.worker = lease.worker
+    message.epoch = delivery.epoch = lease.epoch
+    message.sender = lease.sender
+    set_time(message.create_time, lease.create_us)
+    set_time(message.start_time, lease.start_us)
+    set_time(delivery.lease_expire_time, lease_expire_us)
+    delivery.sequence = sequence
+    delivery.bot = lease.bot
+
+
+def fill_receipt(receipt: message_pb2.Receipt, item: Send) -> None:
+    receipt.message = f"messages/{item.id}"
+    receipt.run = item.run
+    receipt.session = item.session
+    receipt.state = _STATES[item.state]
+    receipt.duplicate = item.duplicate
+    receipt.queue_position = item.queue_position
+
+
+def to_proto_stats(stats: Stats, *, workers: int) -> message_pb2.MailboxStats:
+    found = message_pb2.MailboxStats(
+        session=stats.session,
+        bot=stats.bot,
+        queued_count=stats.queued,
+        in_flight_count=stats.in_flight,
+        dead_letter_count=stats.dead_letters,
+        worker_count=workers,
+    )
+    if stats.oldest_us:
+        set_time(found.oldest_time, stats.oldest_us)
+    return found
+
+
+_STATES = {state: message_pb2.MessageState.ValueType(state.value) for state in MessageState}

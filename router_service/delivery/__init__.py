@@ -1,0 +1,1 @@
+"""Getting messages from mailboxes to workers."""

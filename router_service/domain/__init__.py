@@ -1,0 +1,1 @@
+"""What the router decides, without databases, sockets or time of its own."""

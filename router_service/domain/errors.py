@@ -1,0 +1,134 @@
+"""What the router refuses, and why."""
+
+from chassis import errors
+from router_service.domain.limits import MAX_HOPS
+from router_service.domain.state import MessageState
+
+
+class MessageNotFound(errors.NotFound):
+    reason = "MESSAGE_NOT_FOUND"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no message or run {what!r}", metadata={"message": what})
+
+
+class IdempotencyKeyReused(errors.InvalidArgument):
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(
+            f"idempotency_key {key!r} was used before for other content; use a new key for a new message",
+            metadata={"idempotency_key": key, "message": f"messages/{message}"},
+            violations=(errors.FieldViolation("message.idempotency_key", "must be new for new content"),),
+        )
+
+
+class BotNotFound(errors.NotFound):
+    reason = "BOT_NOT_FOUND"
+
+    def __init__(self, bot: str) -> None:
+        super().__init__(f"there is no bot {bot}", metadata={"bot": bot})
+
+
+class BotDeleted(errors.FailedPrecondition):
+    reason = "BOT_DELETED"
+
+    def __init__(self, bot: str) -> None:
+        super().__init__(f"{bot} is being deleted and takes no more mail", metadata={"bot": bot})
+
+
+class TopicNotFound(errors.NotFound):
+    reason = "TOPIC_NOT_FOUND"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"there is no topic {topic!r}", metadata={"topic": topic})
+
+
+class SessionBusy(errors.FailedPrecondition):
+    reason = "SESSION_BUSY"
+
+    def __init__(self, session: str, run: str) -> None:
+        super().__init__(
+            f"{session} is working; send with another mode to have the message wait",
+            metadata={"session": session, "run": run},
+        )
+
+
+class MailboxFull(errors.ResourceExhausted):
+    reason = "MAILBOX_FULL"
+
+    def __init__(self, session: str, limit: int) -> None:
+        super().__init__(
+            f"{limit} messages wait for {session}, which is the most it takes; nothing was accepted",
+            metadata={"session": session, "limit": str(limit)},
+            retry_after_s=1.0,
+            quota=(errors.FieldViolation(session, f"at most {limit} waiting messages"),),
+        )
+
+
+class HopLimitReached(errors.FailedPrecondition):
+    reason = "HOP_LIMIT_REACHED"
+
+    def __init__(self, hops: int) -> None:
+        super().__init__(
+            f"the message went through {hops} hands, which looks like a loop",
+            metadata={"limit": str(MAX_HOPS), "hop_count": str(hops)},
+        )
+
+
+class LeaseLost(errors.Aborted):
+    reason = "LEASE_LOST"
+
+    def __init__(self, run: str, epoch: int) -> None:
+        super().__init__(
+            f"the lease of run {run!r} with epoch {epoch} is over; stop working on it",
+            metadata={"run": run, "epoch": str(epoch)},
+        )
+
+
+class RunEnded(errors.FailedPrecondition):
+    reason = "RUN_ENDED"
+
+    def __init__(self, run: str, state: MessageState) -> None:
+        super().__init__(f"run {run!r} has ended: {state.name}", metadata={"run": run, "state": state.name})
+
+
+class HelloRequired(errors.FailedPrecondition):
+    reason = "HELLO_REQUIRED"
+
+    def __init__(self) -> None:
+        super().__init__("the first frame of an Attach stream must be a hello, and only the first")
+
+
+class WorkerReplaced(errors.FailedPrecondition):
+    reason = "WORKER_REPLACED"
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"another stream of {worker} was attached later", metadata={"worker": worker})
+
+
+class NotDeadLettered(errors.FailedPrecondition):
+    reason = "NOT_DEAD_LETTERED"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"messages/{message} is not a dead letter", metadata={"message": f"messages/{message}"})
+
+
+class ReplyTimeout(errors.DeadlineExceeded):
+    reason = "REPLY_TIMEOUT"
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"run {run!r} has not ended in time; a late reply goes to the mailbox of reply_to", metadata={"run": run}
+        )
+
+
+class Draining(errors.Unavailable):
+    reason = errors.DRAINING
+
+    def __init__(self) -> None:
+        super().__init__("the router is shutting down; call again", retry_after_s=0.5)
+
+
+class CallerNotAllowed(errors.PermissionDenied):
+    reason = errors.CALLER_NOT_ALLOWED

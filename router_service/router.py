@@ -1,0 +1,143 @@
+"""One running router: its parts put together, started in the right order and stopped in the reverse one."""
+
+import asyncio
+import logging
+
+import grpc.aio
+
+from chassis.clock import Clock, Uuid7Ids
+from chassis.paging import PageTokens
+from chassis.write_transaction import CommitHook
+from mobot.registry.v1 import registry_service_pb2_grpc
+from mobot.session.v1 import session_service_pb2_grpc
+from router_service.bots import Bots
+from router_service.convert.drafts import DraftReader
+from router_service.delivery.dispatcher import Dispatcher
+from router_service.delivery.opener import Opener
+from router_service.delivery.timers import Timers
+from router_service.delivery.waiters import RunWaiters
+from router_service.domain.retry import Backoff
+from router_service.servicer.attaching import Attaching
+from router_service.servicer.mailboxes import Mailboxes
+from router_service.servicer.router_servicer import RouterServicer
+from router_service.servicer.sending import Sending
+from router_service.servicer.waiting import Waiting
+from router_service.settings import RouterSettings
+from router_service.store.accepting import Rules
+from router_service.store.router_store import RouterStore
+
+_SINGLE_PROCESS_POLL_S = 5.0
+_BOT_REFRESH_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Router:
+    """Made by `open`; `servicer` serves the contract."""
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        store: RouterStore,
+        *,
+        registry: grpc.aio.Channel,
+        session: grpc.aio.Channel,
+        clock: Clock,
+        page_secret: bytes,
+    ) -> None:
+        lease_us = int(settings.lease_s * 1e6)
+        new_id = Uuid7Ids(clock)
+        waiters = RunWaiters()
+        self._store = store
+        self._bots = Bots(registry_service_pb2_grpc.RegistryServiceStub(registry), ttl_s=settings.bot_cache_s)
+        self._dispatcher = Dispatcher(
+            store, self._bots, waiters, lease_us=lease_us, new_id=new_id, wake_timers=self._wake_timers
+        )
+        self._opener = Opener(session_service_pb2_grpc.SessionServiceStub(session), store, self._dispatcher)
+        self._dispatcher.connect(self._opener)
+        self.timers = Timers(
+            store,
+            self._dispatcher,
+            self._bots,
+            waiters,
+            lease_us=lease_us,
+            poll_s=_SINGLE_PROCESS_POLL_S if store.single_process else settings.poll_interval_s,
+            refresh_s=_BOT_REFRESH_S,
+            retention_us=int(settings.retention_days * 86_400e6),
+            oldest_id=_oldest_id,
+        )
+        reader = DraftReader(clock, new_id, max_attempts=settings.max_attempts)
+        self._waiting = Waiting(store, waiters)
+        self._sending = Sending(self._dispatcher, reader, self._bots, self._waiting, window=settings.send_window)
+        attaching = Attaching(store, self._dispatcher, reader, self._bots, lease_us=lease_us)
+        mailboxes = Mailboxes(store, self._dispatcher, reader, self._waiting, clock, PageTokens(page_secret))
+        # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
+        self.servicer = RouterServicer(self._sending, attaching, mailboxes)  # type: ignore[abstract]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        settings: RouterSettings,
+        url: str,
+        *,
+        registry: grpc.aio.Channel,
+        session: grpc.aio.Channel,
+        clock: Clock,
+        page_secret: bytes,
+        migrate: bool,
+        commit_hook: CommitHook | None = None,
+    ) -> "Router":
+        """Opens the store and starts to work; `chassis.database.Database.open` says what may be wrong with it."""
+        backoff = Backoff(int(settings.backoff_initial_s * 1e6), int(settings.backoff_max_s * 1e6))
+        rules = Rules(
+            mailbox_limit=settings.mailbox_limit,
+            cancel_grace_us=int(settings.cancel_grace_s * 1e6),
+            backoff=backoff,
+        )
+        store = await RouterStore.open(url, rules=rules, clock=clock, migrate=migrate, commit_hook=commit_hook)
+        router = cls(settings, store, registry=registry, session=session, clock=clock, page_secret=page_secret)
+        await router._start()
+        return router
+
+    async def ready(self) -> bool:
+        """Whether mail can be taken now."""
+        if any(task.done() for task in self._tasks):
+            return False
+        await self._store.ping()
+        return True
+
+    async def end_watches(self) -> None:
+        """Ends all long streams and waits with DRAINING."""
+        self._sending.drain()
+        self._waiting.drain()
+        self._dispatcher.end_streams()
+
+    async def close(self) -> None:
+        await self.end_watches()
+        self._opener.close()
+        self.timers.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bots.close()
+        await self._store.close()
+
+    async def _start(self) -> None:
+        # Ends that the logs lack come first, so that they stand before the starts of what comes next.
+        await self._opener.recover()
+        self._tasks = [asyncio.create_task(self._opener.run()), asyncio.create_task(self.timers.run())]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    def _wake_timers(self, at_us: int) -> None:
+        self.timers.wake(at_us)
+
+
+def _oldest_id(us: int) -> str:
+    """The least UUID of version 7 that is not older than `us` microseconds since 1970."""
+    digits = f"{us // 1_000:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a part of the router stopped", exc_info=task.exception())

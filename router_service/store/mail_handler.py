@@ -1,0 +1,124 @@
+"""The one batch handler of everything that happens to mail.
+
+One handler, because then a transaction locks its mailboxes once and in one order, whatever mixture of sends,
+settlements and timers it holds, and writes each table in one statement. Items take effect in queue order.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection
+
+from chassis.clock import Clock
+from router_service.store.accepting import Rules, send
+from router_service.store.bulk import Bulk
+from router_service.store.items import (
+    Begin,
+    Cancel,
+    Due,
+    Extend,
+    GiveUp,
+    Grant,
+    Item,
+    Logged,
+    LoseLease,
+    RaiseEpoch,
+    Reject,
+    Send,
+    Settle,
+    StopAsking,
+)
+from router_service.store.leasing import (
+    begin,
+    cancel,
+    due,
+    extend,
+    give_up,
+    grant,
+    lease_heads,
+    lose,
+    raise_epoch,
+    reject,
+    stop_asking,
+)
+from router_service.store.settling import settle
+from router_service.store.work import Work
+
+_Step = Callable[[Work, Any, Rules], None]
+
+
+class MailHandler:
+    """A `chassis.group_writer.BatchHandler` whose results are the items themselves, filled in."""
+
+    def __init__(self, bulk: Bulk, clock: Clock, rules: Rules, draw: Callable[[], float] = random.random) -> None:
+        self._bulk = bulk
+        self._clock = clock
+        self._rules = rules
+        self._steps: Mapping[type[Item], _Step] = {
+            Send: send,
+            Settle: lambda work, item, rules: settle(work, item, rules, draw),
+            Grant: grant,
+            Begin: begin,
+            Extend: extend,
+            Cancel: cancel,
+            Due: due,
+            LoseLease: lose,
+            RaiseEpoch: raise_epoch,
+            Reject: reject,
+            StopAsking: stop_asking,
+            GiveUp: give_up,
+            Logged: _logged,
+        }
+
+    def __call__(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
+        work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6))
+        _load(work, items)
+        steps, rules, batch = self._steps, self._rules, work.batch
+        for item in items:
+            item.refusal = None
+            item.batch = batch
+            steps[type(item)](work, item, rules)
+        lease_heads(work)
+        work.finish()
+        return items
+
+
+def _load(work: Work, items: Sequence[Item]) -> None:
+    """Locks and copies all that the items are about, in one order."""
+    sessions: set[str] = set()
+    runs: list[str] = []
+    ids: list[str] = []
+    for item in items:
+        if isinstance(item, Send):
+            message = item.message
+            sessions.add(message.session)
+            if message.content_hash:
+                runs.append(message.run)
+        elif isinstance(item, Settle):
+            sessions.add(item.session)
+            mail = item.outbox if item.reply is None else (item.reply, *item.outbox)
+            for message in mail:
+                sessions.add(message.session)
+                runs.append(message.run)
+        elif not isinstance(item, Logged):
+            sessions.add(cast(Grant, item).session)
+            if isinstance(item, (Cancel, Due, StopAsking, GiveUp)):
+                ids.append(item.message_id)
+    if sessions:
+        work.load_boxes(sessions)
+    if runs:
+        work.load_known(runs)
+    lost = (work.boxes[item.session].lease_message for item in items if isinstance(item, LoseLease))
+    ids.extend(message_id for message_id in lost if message_id is not None)
+    if ids:
+        work.load_rows(ids)
+
+
+def _logged(work: Work, item: Logged, _rules: Rules) -> None:
+    work.flush()
+    where = "WHERE id IN (SELECT value FROM {keys})"
+    if item.ended:
+        work.execute(f"UPDATE message SET log_flags = 0 {where} AND log_flags >= 2", item.ended)
+    if item.retried:
+        work.execute(f"UPDATE message SET log_flags = 0 {where} AND log_flags = 1", item.retried)

@@ -1,0 +1,90 @@
+"""Collects the items of one turn of the loop and submits them as one."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from chassis.errors import AppError, Internal, ResourceExhausted, Unavailable
+from chassis.group_writer import GroupWriter
+from router_service.store.items import Item
+from router_service.store.mail_handler import MailHandler
+
+_log = logging.getLogger(__name__)
+
+
+class MailWriter:
+    """The way into the mail handler: one queue entry and one future for everything that is posted in a turn.
+
+    `on_commit` gets the items of each transaction, in order, before anybody who waits for one of them continues.
+    `on_failure` gets items that were not written, or of which nobody knows; their tickets have failed already.
+    """
+
+    def __init__(self, writer: GroupWriter, handler: MailHandler) -> None:
+        self._writer = writer
+        self._kind = writer.kind("mail", handler, after_commit=self._committed)
+        self._posted: list[Item] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._on_commit: Callable[[Sequence[Item]], None] = lambda _items: None
+        self._on_failure: Callable[[Sequence[Item], AppError], None] = lambda _items, _error: None
+        self._loop = asyncio.get_running_loop()
+
+    def listen(
+        self,
+        *,
+        on_commit: Callable[[Sequence[Item]], None],
+        on_failure: Callable[[Sequence[Item], AppError], None],
+    ) -> None:
+        self._on_commit, self._on_failure = on_commit, on_failure
+
+    @property
+    def queued(self) -> int:
+        """Items that are posted and not yet answered."""
+        return len(self._posted) + self._writer.queued
+
+    def post(self, item: Item) -> None:
+        """Has the item written; what becomes of it is told to the listeners and to its ticket."""
+        if not self._posted:
+            self._loop.call_soon(self._flush)
+        self._posted.append(item)
+
+    async def close(self) -> None:
+        """Returns when everything posted is answered."""
+        while self._posted or self._tasks:
+            self._flush()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _flush(self) -> None:
+        if not self._posted:
+            return
+        items, self._posted = self._posted, []
+        task = self._loop.create_task(self._submit(items))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _submit(self, items: list[Item]) -> None:
+        try:
+            await self._writer.submit_many(self._kind, items)
+        except (ResourceExhausted, Unavailable) as error:
+            self._fail(items, error)
+        except Exception as error:  # noqa: BLE001 - one caller's poison must not fail those who shared its turn
+            await self._submit_each(items, error)
+
+    async def _submit_each(self, items: list[Item], error: Exception) -> None:
+        if len(items) > 1:
+            for item in items:
+                await self._submit([item])
+            return
+        _log.error("mail could not be written", exc_info=error, extra={"item": type(items[0]).__name__})
+        self._fail(items, error if isinstance(error, AppError) else Internal("internal error"))
+
+    def _fail(self, items: list[Item], error: AppError) -> None:
+        for item in items:
+            if item.ticket is not None:
+                item.ticket.fail(error)
+        self._on_failure(items, error)
+
+    def _committed(self, items: Sequence[Item]) -> None:
+        self._on_commit(items)
+        for item in items:
+            if item.ticket is not None:
+                item.ticket.done()
