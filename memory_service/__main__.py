@@ -1,0 +1,127 @@
+"""The memory as a process, and its composition for whoever hosts it together with others."""
+
+from chassis import lifeline
+
+if __name__ == "__main__":
+    _line = lifeline.hold()  # before the slow imports: a child whose supervisor is gone must not linger
+
+import asyncio
+import contextlib
+import logging
+from datetime import timedelta
+
+from chassis import logs
+from chassis.channel import Dialer
+from chassis.clock import Clock, SystemClock, Uuid7Ids
+from chassis.database import Database
+from chassis.errors import AppError
+from chassis.identity import Authenticator, mint_token
+from chassis.lifeline import Lifeline
+from chassis.server import Service, ServiceHost, serve
+from chassis.settings import ChassisSettings, load, root_token, run_main
+from chassis.telemetry import Telemetry
+from memory_service.convert.requests import Pages
+from memory_service.servicer import MemoryServicer
+from memory_service.settings import MemorySettings
+from memory_service.store.store import Limits, MemoryStore
+from mobot.memory.v1 import memory_service_pb2_grpc
+
+NAME = "memory"
+FULL_NAME = "mobot.memory.v1.MemoryService"
+
+_log = logging.getLogger("mobot.memory")
+
+
+async def compose(
+    settings: MemorySettings,
+    chassis: ChassisSettings,
+    *,
+    dialer: Dialer,  # noqa: ARG001 - the memory calls nobody
+    clock: Clock,
+    telemetry: Telemetry,  # noqa: ARG001 - the host measures its calls
+) -> Service:
+    """The memory, open and ready to be hosted.
+
+    Raises:
+        FailedPrecondition: the data belongs to another version, or the database cannot be used.
+        Unavailable: the database server is not reachable.
+    """
+    url = settings.database_url or f"sqlite:///{chassis.data_dir / 'memory.sqlite3'}"
+    secret = root_token(chassis).encode()
+    database = await Database.open(
+        url, migrations="memory_service.migrations", migrate=chassis.migrate_on_start, clock=clock
+    )
+    limits = Limits(settings.max_memories, timedelta(days=settings.retention_days))
+    store = MemoryStore(database, clock=clock, new_id=Uuid7Ids(clock), limits=limits)
+    # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
+    servicer = MemoryServicer(store=store, pages=Pages(secret), clock=clock)  # type: ignore[abstract]
+    sweeper = asyncio.create_task(_sweep(store, settings.sweep_interval_s), name="memory-sweeper")
+
+    async def ready() -> bool:
+        try:
+            await store.ping()
+        except AppError:
+            return False
+        return True
+
+    async def end_watches() -> None:
+        """There are none."""
+
+    async def close() -> None:
+        sweeper.cancel()
+        await asyncio.gather(sweeper, return_exceptions=True)
+        await store.close()
+
+    return Service(
+        name=NAME,
+        full_name=FULL_NAME,
+        servicer=servicer,
+        register=memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+        ready=ready,
+        end_watches=end_watches,
+        close=close,
+    )
+
+
+async def _sweep(store: MemoryStore, interval_s: float) -> None:
+    """For as long as the service runs. A sweep that fails is made up for by the next one."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            purged = await store.sweep()
+        except AppError as error:
+            _log.warning("sweep failed", extra={"reason": error.reason, "code": error.code})
+        else:
+            if purged:
+                _log.info("swept", extra={"purged": purged})
+
+
+async def _serve(line: Lifeline) -> None:
+    settings, chassis = load(MemorySettings), load(ChassisSettings)
+    logs.configure(NAME, level=chassis.log_level, json=chassis.log_json)
+    clock, secret = SystemClock(), root_token(chassis)
+    async with contextlib.AsyncExitStack() as opened:
+        telemetry = Telemetry.from_settings(NAME, exporter=chassis.trace_exporter, sample=chassis.trace_sample)
+        opened.callback(telemetry.close)
+        dialer = Dialer({}, token=mint_token(secret, f"services/{NAME}"), actor=None)
+        opened.push_async_callback(dialer.close)
+        host = ServiceHost(
+            await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry),
+            authenticator=Authenticator(secret),
+            listen=[*([f"unix:{settings.socket}"] if settings.socket else []), f"{settings.host}:{settings.port}"],
+            listen_setting="MOBOT_MEMORY_PORT",
+            grace_s=chassis.grace_s,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        await serve([host], on_ready=line.ready)
+
+
+def main() -> None:
+    """Runs the memory until it is told to stop."""
+    line = _line if __name__ == "__main__" else lifeline.hold()
+    run_main(lambda: asyncio.run(_serve(line)))
+
+
+if __name__ == "__main__":
+    main()

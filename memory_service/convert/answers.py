@@ -1,0 +1,44 @@
+"""What a call answers besides resources: results of puts, figures, marks of state."""
+
+import grpc
+
+from memory_service.convert.memories import to_proto_memory, to_proto_time
+from memory_service.store.ledger import PutAnswer, PutShown
+from memory_service.store.stats import Stats
+from mobot.memory.v1 import memory_pb2, memory_service_pb2
+
+
+def to_proto_put(answer: PutAnswer) -> memory_pb2.PutResult:
+    if isinstance(answer, PutShown):
+        return memory_pb2.PutResult(
+            outcome=memory_pb2.PutOutcome.ValueType(answer.outcome), memory=to_proto_memory(answer.memory)
+        )
+    code: int = grpc.StatusCode[answer.code].value[0]
+    return memory_pb2.PutResult(
+        refusal=memory_pb2.Refusal(
+            code=code, reason=answer.reason, message=answer.message, metadata=dict(answer.metadata)
+        )
+    )
+
+
+def to_proto_stats(stats: Stats) -> memory_service_pb2.MemoryStats:
+    return memory_service_pb2.MemoryStats(
+        memory_count=sum(stats.kinds.values()),
+        deleted_count=stats.deleted_count,
+        block_count=stats.block_count,
+        text_bytes=stats.text_bytes,
+        vector_backlog_count=stats.backlog_count,
+        vector_backlog_time=to_proto_time(stats.backlog_time),
+        kinds=[
+            memory_service_pb2.KindCount(kind=memory_pb2.MemoryKind.ValueType(kind), count=count)
+            for kind, count in stats.kinds.items()
+        ],
+        version_count=stats.version_count,
+        bot_count=stats.bot_count,
+        as_of=to_proto_mark(stats.revision),
+    )
+
+
+def to_proto_mark(revision: int) -> str:
+    """The opaque mark of a namespace's state."""
+    return f"r{revision:x}"
