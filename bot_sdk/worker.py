@@ -10,7 +10,7 @@ from bot_sdk.deltas import DeltaPublisher
 from bot_sdk.errors import WorkerReplaced
 from bot_sdk.model import BotProfile
 from bot_sdk.registration import BotLoad, Registration, WorkerIdentity, software_version
-from bot_sdk.runs import Handler, Runs
+from bot_sdk.runs import STOP_GRACE_S, Handler, Runs
 from bot_sdk.stubs import Dials, Stubs
 from chassis import errors, resource_names
 
@@ -36,10 +36,14 @@ class Worker:
         handlers: Mapping[str, Handler] | None = None,
         concurrency: int = CONCURRENCY,
         grace_s: float = GRACE_S,
+        stop_grace_s: float = STOP_GRACE_S,
         software: str = "",
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """`handlers` are by bot id ("main"). `grace_s` is how long turns may take to end when the worker drains."""
+        """`handlers` are by bot id ("main"). `grace_s` is how long turns may take to end when the worker drains.
+
+        `stop_grace_s` is how long a handler may take to end once its turn was stopped, before it is left alone.
+        """
         resource_names.check_worker_id(worker_id)
         stubs = Stubs(dialer)
         self._grace_s = grace_s
@@ -63,6 +67,7 @@ class Worker:
             handlers=self._handlers,
             profiles=self._profiles,
             on_load=self._registration.changed,
+            stop_grace_s=stop_grace_s,
         )
         self._attachment = Attachment(
             stubs, self._registration.worker, self._runs, credit=concurrency, bots=lambda: list(self._handlers)

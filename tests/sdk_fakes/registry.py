@@ -15,6 +15,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.lost_leases: set[str] = set()
         self.unavailable_calls = 0
         self.order_drain = False
+        self.watch_requests: list[registry_service_pb2.WatchBotsRequest] = []
         self.changed = asyncio.Condition()
         self._watches: list[asyncio.Queue[registry_service_pb2.RegistryChange]] = []
         self._cut = asyncio.Event()
@@ -100,6 +101,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
             yield registry_service_pb2.HeartbeatResponse(acks=acks)
 
     async def WatchBots(self, request, context):
+        self.watch_requests.append(request)
         changes: asyncio.Queue[registry_service_pb2.RegistryChange] = asyncio.Queue()
         self._watches.append(changes)
         cut = self._cut

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bot_sdk.errors import NeedsDecision, Permanent, Retryable, WorkerReplaced
+from bot_sdk.errors import LeaseLost, NeedsDecision, Permanent, Retryable, WorkerReplaced
 from bot_sdk.model import Effect
 from bot_sdk.steps import CommittedCall, ToolAnswer, ToolRequest
 from bot_sdk.worker import Worker
@@ -121,7 +121,7 @@ async def test_a_lease_that_was_lost_while_detached_stops_the_turn_and_nothing_i
 
 async def test_a_fenced_append_ends_the_turn_without_a_word(world):
     gate = Gate()
-    outcomes = []
+    fenced = asyncio.Event()
 
     async def handler(turn):
         if turn.attempt == 2:
@@ -129,8 +129,8 @@ async def test_a_fenced_append_ends_the_turn_without_a_word(world):
         await gate.pass_through()
         try:
             await turn.reply("first")
-        except Exception as error:
-            outcomes.append(type(error).__name__)
+        except LeaseLost:
+            fenced.set()
             raise
         return None
 
@@ -140,11 +140,9 @@ async def test_a_fenced_append_ends_the_turn_without_a_word(world):
         await world.router.take_lease_away(run)
         gate.open.set()
         async with asyncio.timeout(10):
-            while not outcomes:
-                await asyncio.sleep(0.01)
+            await fenced.wait()
         await world.router.pump()
         await world.router.wait(run, "SUCCEEDED")
-    assert outcomes == ["LeaseLost"]
     assert world.router.failures == []
     assert world.session.log(SESSION).replies() == ["second"]
 
@@ -231,7 +229,7 @@ async def test_a_cancellation_that_comes_while_the_reply_is_being_committed_come
 
 async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_end(world):
     gate = Gate()
-    late = []
+    late = asyncio.Event()
 
     async def handler(turn):
         turn.stream("half")
@@ -242,20 +240,17 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_end(
                 continue
         try:
             await turn.reply("too late")
-        except Exception as error:
-            late.append(type(error).__name__)
+        except LeaseLost:
+            late.set()
 
-    async with world.serving({"main": handler}) as worker:
-        worker._runs._stop_grace_s = 0.1
+    async with world.serving({"main": handler}, stop_grace_s=0.1):
         run = await world.router.send(SESSION, "x")
         await _reached(gate)
         await world.router.cancel(run)
         await world.router.wait(run, "CANCELLED")
         gate.open.set()
         async with asyncio.timeout(10):
-            while not late:
-                await asyncio.sleep(0.01)
-    assert late == ["LeaseLost"]
+            await late.wait()
     assert world.session.log(SESSION).replies() == ["half"]
 
 

@@ -1,0 +1,184 @@
+"""What the tools answer, as a model sees it."""
+
+import json
+
+import pytest
+
+from bot_runner.tools.catalog import STANDARD, tools_of
+from bot_runner.tools.redaction import redacted
+from mobot.session.v1 import event_pb2, part_pb2
+
+SESSION = "bots/main/sessions/inbox"
+
+
+@pytest.fixture
+def use(world):
+    """Makes one call of a tool within a turn of main and returns the answer and whether it is an error."""
+
+    async def use(tool: str, **arguments):
+        answers = []
+
+        async def handler(turn):
+            answers.append(await tools_of(())[tool].call(turn, arguments))
+            return "ok"
+
+        async def scout(turn):
+            return "all quiet" if "how" in turn.text else None
+
+        async with world.serving({"main": handler, "scout": scout}):
+            run = await world.router.send(SESSION, "go", hop_count=3)
+            await world.router.wait(run, "SUCCEEDED")
+        return json.loads(answers[0].text), answers[0].is_error
+
+    return use
+
+
+def say(world, session: str, text: str, role=event_pb2.ROLE_USER) -> None:
+    log = world.session.log(session)
+    event = event_pb2.Event(id=str(len(log.events)), sequence=len(log.events) + 1)
+    event.message.role = role
+    event.message.parts.append(part_pb2.Part(text=text))
+    log.events.append(event)
+
+
+@pytest.mark.parametrize("tool", STANDARD, ids=lambda tool: tool.name)
+def test_every_tool_tells_its_parameters_and_what_it_is_for(tool):
+    schema = tool.schema()
+    assert schema["additionalProperties"] is False
+    assert all("description" in parameter for parameter in schema["properties"].values())
+    assert len(tool.description) > 40
+
+
+def test_a_bot_gets_the_tools_it_names_or_all():
+    assert set(tools_of(["memory_save", "unheard_of"])) == {"memory_save"}
+    assert len(tools_of([])) == 5
+
+
+async def test_sending_without_waiting_is_accepted_and_not_replied(use, world):
+    answer, is_error = await use("sessions_send", agentId="scout", message="hello")
+    assert not is_error
+    assert answer["status"] == "accepted"
+    assert (answer["delivered"], answer["replied"]) == (True, False)
+    assert answer["sessionKey"] == "agent:scout:main"
+    assert world.router.messages[answer["runId"]].draft.hop_count == 4
+
+
+async def test_sending_and_waiting_gives_the_reply(use):
+    answer, _ = await use("sessions_send", agentId="scout", message="how are you", timeoutSeconds=5)
+    assert (answer["status"], answer["replied"], answer["reply"]) == ("ok", True, "all quiet")
+
+
+async def test_a_reply_that_is_empty_is_told_from_one_that_did_not_come(use):
+    answer, _ = await use("sessions_send", agentId="scout", message="hello", timeoutSeconds=5)
+    assert (answer["status"], answer["replied"]) == ("no_reply", False)
+
+
+async def test_a_timeout_says_that_the_message_was_delivered(use):
+    answer, _ = await use("sessions_send", agentId="nobody", message="hello", timeoutSeconds=0.1)
+    assert (answer["status"], answer["delivered"], answer["replied"]) == ("timeout", True, False)
+    assert "do not send it again" in answer["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"message": "x"}, "ARGUMENTS_INVALID"),
+        ({"message": "x", "agentId": "a", "label": "b"}, "ARGUMENTS_INVALID"),
+        ({"message": "", "agentId": "scout"}, "ARGUMENTS_INVALID"),
+        ({"message": "x", "agentId": "scout", "timeoutSeconds": -1}, "ARGUMENTS_INVALID"),
+        ({"message": "x", "agentId": "scout", "colour": "red"}, "ARGUMENTS_INVALID"),
+        ({"message": "x", "agentId": "../x"}, "RESOURCE_NAME_INVALID"),
+        ({"message": "x", "sessionKey": "agent:scout:a/b"}, "RESOURCE_NAME_INVALID"),
+        ({"message": "x", "label": "No such label"}, "SESSION_NOT_FOUND"),
+        ({"message": "x", "agentId": "nosuch"}, "BOT_NOT_FOUND"),
+        ({"message": "x", "sessionKey": "agent:main:inbox", "timeoutSeconds": 5}, "SELF_ASK"),
+    ],
+)
+async def test_what_cannot_be_sent_is_an_error_answer_and_the_run_goes_on(use, arguments, reason):
+    answer, is_error = await use("sessions_send", **arguments)
+    assert is_error
+    assert answer["status"] == "error"
+    assert answer["reason"] == reason
+
+
+async def test_sending_by_label_finds_a_session_of_ones_own(use, world):
+    world.session.log("bots/main/sessions/budget").label = "Budget"
+    answer, _ = await use("sessions_send", label="Budget", message="note this")
+    assert answer["sessionKey"] == "agent:main:budget"
+
+
+async def test_sessions_are_listed_with_their_newest_messages(use, world):
+    say(world, "bots/main/sessions/budget", "the budget is 40")
+    say(world, "bots/scout/sessions/secret", "hidden")
+    answer, _ = await use("sessions_list", messageLimit=1, includeLastMessage=True)
+    rows = {row["key"]: row for row in answer["sessions"]}
+    assert set(rows) == {"agent:main:budget", "agent:main:inbox"}
+    assert answer["total"] == 2
+    assert not answer["hasMore"]
+    assert rows["agent:main:budget"]["messages"][0]["text"] == "the budget is 40"
+    assert rows["agent:main:budget"]["lastMessage"] == "the budget is 40"
+
+
+async def test_a_page_of_sessions_says_that_there_are_more(use, world):
+    for number in range(5):
+        world.session.log(f"bots/main/sessions/s{number}")
+    answer, _ = await use("sessions_list", limit=2, offset=1)
+    assert len(answer["sessions"]) == 2
+    assert answer["hasMore"]
+
+
+async def test_history_is_read_page_by_page_from_the_newest(use, world):
+    for number in range(1, 6):
+        say(world, "bots/main/sessions/budget", f"line {number}")
+    newest, _ = await use("sessions_history", sessionKey="agent:main:budget", limit=2)
+    assert [line["text"] for line in newest["messages"]] == ["line 4", "line 5"]
+    before, _ = await use("sessions_history", sessionKey="budget", limit=2, beforeSequence=newest["nextBeforeSequence"])
+    assert [line["text"] for line in before["messages"]] == ["line 2", "line 3"]
+
+
+async def test_history_is_bounded_and_keeps_the_newest(use, world):
+    for number in range(30):
+        say(world, "bots/main/sessions/budget", f"{number} " + "x" * 7_000)
+    answer, _ = await use("sessions_history", sessionKey="budget", limit=100)
+    assert answer["truncated"]
+    assert answer["messages"][-1]["text"].startswith("29 ")
+    assert len(json.dumps(answer)) < 90_000
+
+
+async def test_secrets_do_not_travel_with_history(use, world):
+    say(world, "bots/main/sessions/budget", "the key is sk-abcdefghijklmnopqrstuvwxyz123456")
+    answer, _ = await use("sessions_history", sessionKey="budget")
+    assert answer["messages"][0]["text"] == "the key is [redacted]"
+
+
+async def test_sessions_of_other_bots_look_like_missing_ones(use, world):
+    say(world, "bots/scout/sessions/secret", "hidden")
+    answer, is_error = await use("sessions_history", sessionKey="agent:scout:secret")
+    assert is_error
+    assert answer["reason"] == "SESSION_NOT_FOUND"
+
+
+async def test_a_memory_keeps_where_it_comes_from(use, world):
+    answer, _ = await use("memory_save", text="the sky is blue", kind="fact", tags=["sky"], importance=0.9)
+    stored = world.memory.memories[0]
+    assert answer["memory"] == stored.name
+    assert stored.provenance.session == SESSION
+    assert stored.tags == ["sky"]
+    assert stored.importance == 0.9
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcdefghijklmnopqrst",
+        "ghp_abcdefghijklmnopqrstuvwx",
+        "xoxb-1234567890-abcdefghij",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+        "mb1.Ym90cy9tYWlu.abcdefghijklmnopqrstuvwx",
+        "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_look_alikes_of_secrets_are_hidden_and_other_words_are_not(secret):
+    assert redacted(f"see {secret} there") == "see [redacted] there"
+    assert redacted("Bearer abcdefghijklmnop1234") == "Bearer [redacted]"
+    assert redacted("the task-list is risk-free, Bearer of news") == "the task-list is risk-free, Bearer of news"
