@@ -1,15 +1,17 @@
 """One question and its answer as it is written: deltas while they come, the committed text where they do not."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import TextIO
 
 import grpc
 from google.protobuf import duration_pb2
 
+from chassis import resource_names
 from chassis.errors import DeadlineExceeded
 from mobot.router.v1 import message_pb2, router_service_pb2
-from mobot.session.v1 import event_pb2, session_service_pb2
+from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
 from mobot_cli.printing import clean_block
 from mobot_cli.services import Services
 from mobot_cli.transcript import text_of
@@ -68,6 +70,7 @@ async def ask(
         DeadlineExceeded: the run did not end within `timeout_s` seconds; it goes on.
     """
     session = request.message.session
+    await _ensure(mobot, session)
     answer = _Answer(request.message.idempotency_key, show)
     watch = mobot.session.WatchEvents(
         session_service_pb2.WatchEventsRequest(sessions=[session], after_sequence=-1, include_deltas=True)
@@ -82,18 +85,33 @@ async def ask(
             await asyncio.wait({watching}, timeout=2)
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await watching
             answer.end()
     finally:
         watch.cancel()
     return message
 
 
+async def _ensure(mobot: Services, session: str) -> None:
+    """A session can be watched once it exists; mail alone would make it only when its turn starts."""
+    name = resource_names.parse_session(session)
+    await mobot.session.CreateSession(
+        session_service_pb2.CreateSessionRequest(
+            parent=resource_names.bot_name(name.bot),
+            session_id=name.session,
+            session=session_pb2.Session(user_created=True, created_via="operator"),
+            conflict_policy=session_service_pb2.CONFLICT_POLICY_USE_EXISTING,
+        )
+    )
+
+
 async def _watch(
     watch: "grpc.aio.UnaryStreamCall[session_service_pb2.WatchEventsRequest, session_service_pb2.WatchEventsResponse]",
     answer: _Answer,
 ) -> None:
-    async for frame in watch:
+    # One style of reading: the first frame was read already, and grpc refuses to mix it with iteration.
+    while isinstance(frame := await watch.read(), session_service_pb2.WatchEventsResponse):
         if answer.take(frame):
             return
 
