@@ -33,9 +33,10 @@ class Bots:
                 self._fetched_s = time.monotonic()
             return self._bots
 
-    def known(self) -> Sequence[bot_pb2.Bot]:
-        """What was fetched last, without asking."""
-        return self._bots
+    async def warm(self) -> None:
+        """Asks once at the beginning, so that `model` and `defaults` know something. Cheap ever after."""
+        if self._fetched_s == float("-inf"):
+            await self.all()
 
     def find(self, bot: str) -> bot_pb2.Bot | None:
         """A bot among those fetched last, by its id."""

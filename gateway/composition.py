@@ -1,7 +1,6 @@
 """Puts the gateway together, starts it, and takes it down in the right order."""
 
 import asyncio
-import contextlib
 import socket
 import time
 import uuid
@@ -45,8 +44,6 @@ from mobot.session.v1 import session_service_pb2_grpc
 # The services without which nothing works here; memory is not called by the gateway.
 _UPSTREAM = ("registry", "session", "router")
 _PROBE_TIMEOUT_S = 2.0
-# Sockets are taken without the watch being in place when the session service is not there at start.
-_ATTACH_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -74,9 +71,6 @@ class Gateway:
             asyncio.create_task(services.mail.run()),
             asyncio.create_task(self.hub.run(lambda: frames.dump(health_snapshot(services)))),
         )
-        await services.streams.wait_attached(_ATTACH_TIMEOUT_S)
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            await services.bots.all()
         self._server = create_server(
             self.app,
             ping_interval_s=self.settings.gateway_ping_interval_s,
@@ -136,7 +130,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
 
     async def readiness() -> Mapping[str, bool]:
         answers = await asyncio.gather(*(_is_serving(dialer, service) for service in _UPSTREAM))
-        return dict(zip(_UPSTREAM, answers, strict=True))
+        return {**dict(zip(_UPSTREAM, answers, strict=True)), "watch": services.streams.is_attached}
 
     app = create_app(edge, readiness=readiness, telemetry=telemetry, control_ui_dir=settings.gateway_control_ui_dir)
     return Gateway(app, hub, services, settings)

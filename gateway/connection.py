@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 # A client that neither reads nor answers our close is not waited for longer.
 _FAREWELL_S = 5.0
+_LAST_ANSWERS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Connection:
         self._socket = socket
         self._outbox = Outbox(max_frames=limits.max_queued_frames)
         self._slots = asyncio.Semaphore(limits.max_requests)
+        self._running: set[asyncio.Task[None]] = set()
         self._ended = False
         self._closed = asyncio.Event()
 
@@ -65,27 +67,31 @@ class Connection:
         """Reads requests and writes frames until the socket ends. Requests still running are then cancelled."""
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write())
-            running: set[asyncio.Task[None]] = set()
             try:
                 while True:
                     text = await self._socket.receive()
                     # Reading stops while this many requests run: the client waits, not our memory.
                     await self._slots.acquire()
                     task = tasks.create_task(self._answer(text, dispatch))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
             except SocketClosed:
                 pass
             finally:
                 self._ended = True
                 self._closed.set()
                 writer.cancel()
-                for task in running:
+                for task in self._running:
                     task.cancel()
 
     async def farewell(self, event: Event, code: CloseCode, reason: str) -> None:
-        """Sends a last event and closes once everything queued is written, or after a few seconds anyway."""
+        """Sends a last event and closes once everything queued is written, or after a few seconds anyway.
+
+        Requests that are nearly done get their answer; those that wait for something long do not.
+        """
         self.send_event(event)
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=_LAST_ANSWERS_S)
         self._outbox.put_goodbye(Goodbye(code, reason))
         try:
             async with asyncio.timeout(_FAREWELL_S):

@@ -45,8 +45,13 @@ class Streams:
             self._tasks = tasks
             await self._follow_all()
 
-    async def wait_attached(self, timeout_s: float) -> bool:
+    @property
+    def is_attached(self) -> bool:
         """Whether the watch is in place, so that nothing that happens from now on goes unheard."""
+        return self._attached.is_set()
+
+    async def wait_attached(self, timeout_s: float) -> bool:
+        """The same, after waiting for it."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._attached.wait()

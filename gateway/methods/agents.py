@@ -11,7 +11,7 @@ from gateway import errors, params, scopes
 from gateway.bots import context_tokens_of, model_of
 from gateway.dispatch import Call, Method, SecondResponseFailed
 from gateway.keys import MAIN, agent_of, key_of
-from gateway.methods.sending import IDEMPOTENCY_KEY, user_draft
+from gateway.methods.sending import IDEMPOTENCY_KEY, deliver, user_draft
 from gateway.services import Services
 from gateway.shapes import millis, split_model
 from mobot.registry.v1 import bot_pb2
@@ -126,7 +126,7 @@ class AgentMethods:
         given = call.params
         name = self._services.keys.session(given.get("sessionKey") or MAIN, given.get("agentId"), field="sessionKey")
         run = given["idempotencyKey"]
-        receipt = await self._services.mail.send(user_draft(self._services, name.name, given["message"], run, given))
+        receipt = await deliver(self._services, user_draft(self._services, name.name, given["message"], run, given))
         call.respond_early(
             {
                 "runId": receipt.run,

@@ -8,7 +8,7 @@ from gateway.dispatch import Call, Method
 from gateway.methods import commands
 from gateway.methods.agents import AgentMethods
 from gateway.methods.history import read_history
-from gateway.methods.sending import IDEMPOTENCY_KEY, ack, user_draft
+from gateway.methods.sending import IDEMPOTENCY_KEY, ack, deliver, user_draft
 from gateway.services import Services
 from mobot.router.v1 import router_service_pb2 as router_api
 from mobot.session.v1 import event_pb2, part_pb2
@@ -95,14 +95,14 @@ class ChatMethods:
         if command is not None:
             return await self._commands.run(command, name, run)
         draft = user_draft(self._services, name.name, text, run, given)
-        return ack(await self._services.mail.send(draft))
+        return ack(await deliver(self._services, draft))
 
     async def send_to_session(self, call: Call) -> object:
         given = call.params
         name = self._services.keys.session(given["key"], given.get("agentId"))
         run = given.get("idempotencyKey") or self._services.new_id()
         draft = user_draft(self._services, name.name, given["message"], run, given)
-        return ack(await self._services.mail.send(draft))
+        return ack(await deliver(self._services, draft))
 
     async def history(self, call: Call) -> object:
         return await read_history(self._services, self._session(call), call.params)

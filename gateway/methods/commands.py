@@ -120,6 +120,7 @@ class Commands:
         session = await find_session(self._services, name)
         if session is None:
             return f"{name.key}: no session yet; the first message creates it."
+        await self._services.bots.warm()
         lines = [
             f"Session {session.label or session.display_name or name.key}",
             f"Key: {name.key}",

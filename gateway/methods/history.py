@@ -25,6 +25,7 @@ _MAX_PENDING = 20
 
 async def read_history(services: Services, name: SessionName, given: Mapping[str, Any]) -> dict[str, object]:
     """The answer of chat.history. A session that does not exist has an empty one."""
+    await services.bots.warm()
     cursor = given.get("cursor")
     if cursor:
         return await _changes_since(services, name, cursor)

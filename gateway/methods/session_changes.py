@@ -14,7 +14,7 @@ from gateway.dispatch import Call, Method
 from gateway.keys import agent_of, key_of
 from gateway.methods.listing import find_session
 from gateway.methods.resetting import ensure_session, reset_session, stop_run
-from gateway.methods.sending import user_draft
+from gateway.methods.sending import deliver, user_draft
 from gateway.methods.sessions import ONE
 from gateway.services import Services
 from mobot.session.v1 import session_pb2
@@ -139,7 +139,7 @@ class SessionChangeMethods:
         created = response.session
         if not response.created and resume is None:
             created = await self._adopt(created, given)
-        answer = {"ok": True, "key": key_of(created.name), **self._stored(created), "runStarted": False}
+        answer = {"ok": True, "key": key_of(created.name), **await self._stored(created), "runStarted": False}
         answer["sessionId"] = created.uid
         answer["created"] = response.created
         if first:
@@ -166,9 +166,9 @@ class SessionChangeMethods:
         if "expectedMarkedUnreadAt" in given and given.get("unread") is False:
             current = await find_session(self._services, name)
             if current is not None and _marked_unread_at(current) != given["expectedMarkedUnreadAt"]:
-                return self._patched(current)
+                return await self._patched(current)
         changed = await self._apply(name, session, paths, given)
-        return self._patched(changed)
+        return await self._patched(changed)
 
     async def reset(self, call: Call) -> object:
         session = await reset_session(
@@ -178,7 +178,7 @@ class SessionChangeMethods:
             expected_uid=call.params.get("expectedSessionId") or "",
             request_id=self._services.new_id(),
         )
-        return {"ok": True, "key": key_of(session.name), **self._stored(session)}
+        return {"ok": True, "key": key_of(session.name), **await self._stored(session)}
 
     async def delete(self, call: Call) -> object:
         name = self._session(call)
@@ -261,10 +261,12 @@ class SessionChangeMethods:
         run = given.get("idempotencyKey") or self._services.new_id()
         draft = user_draft(self._services, session.name, text, run, given)
         try:
-            receipt = await self._services.mail.send(draft)
+            receipt = await deliver(self._services, draft)
         except app_errors.AppError as error:
             # The session exists; only its first turn did not start, and the answer says why.
             return {"runStarted": False, "runError": errors.to_shape(error).to_json()}
+        except errors.RequestRefused as refusal:
+            return {"runStarted": False, "runError": refusal.shape.to_json()}
         return {"runStarted": True, "runId": receipt.run, "status": "started"}
 
     async def _refuse_to_succeed(self, parent: SessionName) -> None:
@@ -277,12 +279,13 @@ class SessionChangeMethods:
     def _session(self, call: Call) -> SessionName:
         return self._services.keys.session(call.params["key"], call.params.get("agentId"))
 
-    def _stored(self, session: session_pb2.Session) -> dict[str, object]:
+    async def _stored(self, session: session_pb2.Session) -> dict[str, object]:
+        await self._services.bots.warm()
         model = self._services.bots.model(agent_of(session.name))
         return {"entry": shapes.entry(session), "resolved": shapes.resolved_model(session, model)}
 
-    def _patched(self, session: session_pb2.Session) -> dict[str, object]:
-        return {"ok": True, "path": "mobot", "key": key_of(session.name), **self._stored(session)}
+    async def _patched(self, session: session_pb2.Session) -> dict[str, object]:
+        return {"ok": True, "path": "mobot", "key": key_of(session.name), **await self._stored(session)}
 
 
 def _marked_unread_at(session: session_pb2.Session) -> int | None:

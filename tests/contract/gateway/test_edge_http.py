@@ -16,9 +16,13 @@ async def get(edge, path, **options):
 
 async def test_liveness_and_readiness(edge):
     assert (await get(edge, "/healthz")).json() == {"ok": True}
+    assert await edge.gateway.services.streams.wait_attached(5)
     ready = await get(edge, "/readyz")
 
-    assert (ready.status_code, ready.json()["services"]) == (200, {"registry": True, "session": True, "router": True})
+    assert (ready.status_code, ready.json()["services"]) == (
+        200,
+        {"registry": True, "session": True, "router": True, "watch": True},
+    )
 
 
 async def test_a_missing_service_makes_it_unready_by_name(edge):
