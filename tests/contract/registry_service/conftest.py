@@ -1,15 +1,36 @@
 """The registry on a fresh SQLite file, reached over a local channel and over TCP alike."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from registry_world import World
 
 from chassis.clock import FakeClock
+from chassis.database import Database
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file without rows: copying it takes a fraction of the time that migrating does."""
+    path = tmp_path_factory.mktemp("registry") / "registry.sqlite3"
+
+    async def make() -> None:
+        url = f"sqlite:///{path}"
+        database = await Database.open(url, migrations="registry_service.migrations", migrate=True, clock=FakeClock())
+        await database.close()
+
+    asyncio.run(make())
+    return path
 
 
 @pytest.fixture(params=["local", "tcp"])
-async def world(request: pytest.FixtureRequest, tmp_path, clock: FakeClock) -> AsyncIterator[World]:
+async def world(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock, empty_registry: Path
+) -> AsyncIterator[World]:
+    shutil.copy(empty_registry, tmp_path / "registry.sqlite3")
     running = World(request.param, tmp_path, clock)
     await running.start()
     yield running
