@@ -56,7 +56,7 @@ class Answer:
         """Takes a piece in; False when it does not fit onto what is there, or the text is full."""
         if delta.epoch < self.epoch:
             return False
-        if delta.replace or (delta.epoch > self.epoch and delta.offset == 0):
+        if delta.replace or delta.offset < self.base or (delta.epoch > self.epoch and delta.offset == 0):
             self.epoch = delta.epoch
             self.generation += 1
             self.base = self.end = delta.offset
