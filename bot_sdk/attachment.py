@@ -23,6 +23,7 @@ CONTRACT_VERSION = "v1"
 BEGUN_DELAY_S = 0.02
 _MAX_RESULTS_PER_FRAME = 500
 _STEADY_S = 5.0
+_ENDED = "STREAM_ENDED"
 
 # What no waiting mends: a wrong token, a malformed hello, a router of another contract.
 _FATAL = (errors.Unauthenticated, errors.PermissionDenied, errors.InvalidArgument, errors.Unimplemented)
@@ -124,7 +125,8 @@ class Attachment:
         """
         backoff = Backoff()
         while True:
-            while not self._bots():
+            # A worker that drains attaches again only to give what it still owes.
+            while not self._bots() or (self._draining and not self._attached.held()):
                 self._bots_changed.clear()
                 await self._bots_changed.wait()
             opened_at = time.monotonic()
@@ -135,7 +137,8 @@ class Attachment:
                     raise WorkerReplaced(error.message) from error
                 if isinstance(error, _FATAL):
                     raise
-                _log.warning("detached from the router", extra={"reason": error.reason or error.code})
+                if not (self._draining and error.reason == _ENDED):
+                    _log.warning("detached from the router", extra={"reason": error.reason or error.code})
                 if time.monotonic() - opened_at > _STEADY_S:
                     backoff.reset()
                 await asyncio.sleep(backoff.next_s(error.retry_after_s))
@@ -150,7 +153,7 @@ class Attachment:
                     self._welcomed(frame.welcome)
                     writer = asyncio.get_running_loop().create_task(self._write(call), name="attachment writer")
                 self._read(frame)
-            raise errors.Unavailable("the router closed the stream")
+            raise errors.Unavailable("the router ended the stream", reason=_ENDED)
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from error
         except asyncio.InvalidStateError as error:
