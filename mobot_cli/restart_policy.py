@@ -19,7 +19,7 @@ class RestartPolicy:
     healthy_after_s: float = 30.0
     give_up_deaths: int = 8
     give_up_window_s: float = 60.0
-    start_timeout_s: float = 30.0
+    start_timeout_s: float = 60.0
     """How long a process may take to become ready before it counts as dead."""
     stop_grace_s: float = 10.0
     """How long a process may take to drain before it is killed."""
