@@ -25,8 +25,8 @@ async def serve(line: Lifeline) -> int:
         SettingsError: a setting breaks its rule.
         chassis.errors.AppError: registry or router refuse this worker for good.
     """
-    chassis = load(ChassisSettings)
     settings = load(RunnerSettings)
+    chassis = load(ChassisSettings)
     logs.configure("runner", level=chassis.log_level, json=chassis.log_json)
     actor = f"workers/{settings.worker()}"
     dialer = Dialer(load(TargetSettings).targets(), token=root_token(chassis), actor=actor)
