@@ -40,6 +40,7 @@ class _Known:
     """What a worker on this stream was told: revisions by bot, and whether it drains. `stale` asks for a new look."""
 
     lease_id: str
+    uid: str = ""
     sequence: int = 0
     revisions: dict[str, int] = field(default_factory=dict)
     drain: bool = False
@@ -158,8 +159,8 @@ class Heartbeat:
             case WorkerChanged(worker):
                 concerned = self._known.get(worker.id)
                 if concerned is not None and not concerned.lost:
-                    moved = worker.drain != concerned.drain or set(worker.bots) != concerned.revisions.keys()
-                    concerned.stale |= moved or not worker.holds_lease
+                    same = worker.uid == concerned.uid and worker.drain == concerned.drain and worker.holds_lease
+                    concerned.stale |= not same or set(worker.bots) != concerned.revisions.keys()
             case _:
                 pass
 
@@ -214,6 +215,7 @@ def _compare(worker_id: str, known: _Known, worker: Worker | None, bots: Mapping
     served = {bot: bots[bot] for bot in worker.bots if bot in bots}
     changed = tuple(bot for bot in served.values() if known.revisions.get(bot.id) != bot.revision)
     removed = tuple(sorted(known.revisions.keys() - served.keys()))
+    known.uid = worker.uid
     known.revisions = {bot.id: bot.revision for bot in served.values()}
     if not changed and not removed and worker.drain == known.drain:
         return None

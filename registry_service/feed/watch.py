@@ -94,7 +94,8 @@ class Watch:
         if changes is None:
             changes = await self._store.changes(self._position, self._order.max_batch)
             if changes and changes[0].position != self._position + 1:
-                raise WatchTokenTooOld(changes[0].position)
+                # It read so slowly that what it had yet to read was compacted away; coming back it gets a reset.
+                raise SlowConsumer(self._tail.position - self._position, self._token(self._position))
         return changes
 
     async def _shown(self, changes: Sequence[Change]) -> list[Change]:

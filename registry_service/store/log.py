@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from registry_service.domain.change import Change, What
 from registry_service.models import CHANGE, HEAD
@@ -49,10 +49,9 @@ class Transaction:
 
 
 def ensure_head(conn: Connection, log_id: str) -> None:
-    """Begins the log of a new database."""
-    known = conn.execute(select(HEAD.c.id).where(HEAD.c.id == 1)).scalar_one_or_none()
-    if known is None:
-        conn.execute(insert(HEAD).values(id=1, log_id=log_id, position=0, compacted=0))
+    """Begins the log of a new database; of replicas that start together, one does."""
+    begin = text("INSERT INTO head (id, log_id, position, compacted) VALUES (1, :log_id, 0, 0) ON CONFLICT DO NOTHING")
+    conn.execute(begin, {"log_id": log_id})
 
 
 def read_head(conn: Connection) -> Head:

@@ -147,12 +147,14 @@ async def test_the_newest_registration_of_a_name_wins(world: World):
     old = await world.register("w", "main")
     async with world.heartbeat() as pulse:
         await pulse.beat(old)
-        new = await world.register("w")
+        new = await world.register("w", "main")
         assert new.worker.uid != old.worker.uid
         lost = await pulse.ack(lambda ack: ack.outcome == LEASE_LOST)
         assert lost.worker == "workers/w"
         assert (await pulse.beat(old)).outcome == LEASE_LOST
-        assert (await pulse.beat(new)).outcome == RENEWED
+        renewed = await pulse.beat(new)
+        assert (renewed.outcome, [bot.name for bot in renewed.changed_bots]) == (RENEWED, ["bots/main"])
+    await world.register("w")
     assert await state_of(world, "main") == bot_pb2.BOT_STATE_OFFLINE
 
 

@@ -220,6 +220,7 @@ async def test_every_write_rings_after_its_commit(registry: Opened):
 
 async def test_two_replicas_on_one_database_keep_one_dense_log(postgresql_url, clock):
     async with opened(postgresql_url, clock) as one, opened(postgresql_url, clock) as other:
+        assert (await one.store.head()).log_id == (await other.store.head()).log_id
         await asyncio.gather(
             *(one.create(f"a{number}") for number in range(20)), *(other.create(f"b{number}") for number in range(20))
         )
