@@ -8,7 +8,9 @@ drained, so a new start cannot put a second core on the same databases.
 import asyncio
 import errno
 import fcntl
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,21 @@ def running_pid(layout: Layout) -> int | None:
         return None if _try_lock(descriptor, fcntl.LOCK_SH) else _read_pid(descriptor)
     finally:
         os.close(descriptor)
+
+
+def addresses(layout: Layout) -> Mapping[str, str]:
+    """The TCP addresses of the running mobot by process ("gateway" -> "127.0.0.1:18789"); empty when none runs."""
+    if running_pid(layout) is None or not layout.addresses_file.exists():
+        return {}
+    found: dict[str, str] = json.loads(layout.addresses_file.read_text())
+    return found
+
+
+def say_addresses(layout: Layout, found: Mapping[str, str]) -> None:
+    """Leaves the addresses where `addresses` finds them; whoever reads meanwhile sees the old ones or the new."""
+    draft = layout.addresses_file.with_suffix(".new")
+    draft.write_text(json.dumps(dict(found)))
+    draft.replace(layout.addresses_file)
 
 
 async def claim(layout: Layout, *, patience_s: float) -> Instance:

@@ -56,6 +56,11 @@ class Layout:
         return self.data_dir / "children.lock"
 
     @property
+    def addresses_file(self) -> Path:
+        """Where the running supervisor says on which TCP addresses its processes listen (instance.addresses)."""
+        return self.run_dir / "addresses.json"
+
+    @property
     def token_file(self) -> Path:
         return self.data_dir / "token"
 

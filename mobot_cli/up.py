@@ -109,6 +109,7 @@ async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
     held = await instance.claim(layout, patience_s=_EARLIER_CHILDREN_PATIENCE_S)
     try:
         ports = preflight.settle_ports(wanted)
+        instance.say_addresses(layout, {each.process: each.address for each in ports})
         children = processes.children(layout, ports, isolated=options.isolated, environment=os.environ)
         for child in children:
             logfile.rotate(child.log_file)

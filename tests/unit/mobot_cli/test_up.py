@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mobot_cli import instance
+from mobot_cli.layout import Layout
+
 FAKE_PROCESS = Path(__file__).with_name("fake_process.py")
 SERVICES = ("registry", "session", "memory", "router")
 MODULES = {**{f"{name}_service": name for name in SERVICES}, "gateway": "gateway", "bot_runner": "runner"}
@@ -88,8 +91,10 @@ def test_up_says_what_to_open_and_ctrl_c_ends_with_zero(up):
     assert f"openclaw tui --url ws://127.0.0.1:{port} --token t0ken" in output
     assert re.search(r"registry 127\.0\.0\.1:[1-9]\d*, session 127\.0\.0\.1:[1-9]", output)
     assert f'MOBOT_DATA_DIR={up.data_dir} mobot send main "hello"' in output
+    assert instance.addresses(Layout(up.data_dir))["gateway"] == f"127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
+    assert not instance.addresses(Layout(up.data_dir))
     stopped = [line.split()[1] for line in up.journal.events() if line.startswith("stopped")]
     assert set(stopped[:2]) == {"gateway", "runner"}
     assert stopped[2] == "router"
