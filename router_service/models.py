@@ -28,8 +28,8 @@ class _Table(SQLModel):
 class MailboxRow(_Table, table=True):
     """A session's mailbox and the one lease on it. Locking this row is what puts everything about a session in order.
 
-    `epoch` only grows. `queued` and `waiting` count messages in the states QUEUED and ACCEPTED. While `wait_until` is
-    ahead, the head waits for its next attempt, and the mailbox with it.
+    `epoch` only grows. `last_message` is the newest one. `queued` and `waiting` count messages in the states QUEUED and
+    ACCEPTED. While `wait_until` is ahead, the head waits for its next attempt, and the mailbox with it.
     """
 
     __tablename__ = "mailbox"
@@ -50,28 +50,35 @@ class MailboxRow(_Table, table=True):
     lease_attempt: int = Field(sa_column=Column(Integer, nullable=False))
     lease_worker: str | None = Field(sa_column=Column(_NAME))
     cancel_time: int | None = Field(sa_column=Column(BigInteger))
+    last_message: str | None = Field(sa_column=Column(_NAME))
 
 
 class MessageRow(_Table, table=True):
     """A message and the run that works on it.
 
     `run` is the sender's idempotency key, or the id. Lower ranks go first. `due_time` is when a timer must look at the
-    row. `log_flags` says what the session's log still lacks (1: the retry, 2: the end); that an attempt was opened in
-    the log is implied by its delivery, and written again when that is not known. `origin_*` name the dead letter that
-    a redriven message carries on. `asked` says that somebody waited for the reply, `ask_until` for how long.
+    row. `log_flags` says what the session's log still lacks (1: nothing, 2: the retry, 3: the end); that an attempt was
+    opened in the log is implied by its delivery, and written again when that is not known. `origin_*` name the dead
+    letter that a redriven message carries on. `asked` says that somebody waited for the reply, until `ask_until`.
+
+    A session's messages are found by going back from the mailbox's `last_message` over `previous_id`: an index on the
+    session would be written to at a random place for every message, which was measured to cost more than the message.
+    For the same reason a row must not grow while it is worked on, or it moves within the table: `worker`, `start_time`
+    and `end_time` are filled with something as long from the first, and mean something once `attempts` is above 0 or
+    the state is terminal.
     """
 
     __tablename__ = "message"
     __table_args__ = (
         Index("uq_message_run", "run", unique=True),
-        Index("uq_message_position", "session", "position", unique=True),
         Index("ix_message_queue", "session", "rank", "position", **_partial("state = 2")),
         Index("ix_message_due", "due_time", **_partial("due_time IS NOT NULL")),
-        Index("ix_message_log", "session", **_partial("log_flags <> 0")),
+        Index("ix_message_log", "session", **_partial("log_flags > 1")),
         Index("ix_message_dead", "id", **_partial("state = 9")),
     )
 
     id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    previous_id: str | None = Field(sa_column=Column(_NAME))
     run: str = Field(sa_column=Column(_NAME, nullable=False))
     session: str = Field(sa_column=Column(_NAME, nullable=False))
     position: int = Field(sa_column=Column(BigInteger, nullable=False))
@@ -86,8 +93,8 @@ class MessageRow(_Table, table=True):
     epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
     worker: str | None = Field(sa_column=Column(Text))
     create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
-    start_time: int | None = Field(sa_column=Column(BigInteger))
-    end_time: int | None = Field(sa_column=Column(BigInteger))
+    start_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    end_time: int = Field(sa_column=Column(BigInteger, nullable=False))
     next_attempt_time: int | None = Field(sa_column=Column(BigInteger))
     expire_time: int | None = Field(sa_column=Column(BigInteger))
     lease_expire_time: int | None = Field(sa_column=Column(BigInteger))

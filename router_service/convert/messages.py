@@ -3,16 +3,9 @@
 from mobot.router.v1 import message_pb2
 from router_service.convert.times import set_time
 from router_service.domain.mail import Lease
-from router_service.domain.state import MessageState
+from router_service.domain.state import TERMINAL, MessageState
 from router_service.store.items import Send
 from router_service.store.reads import Stats, StoredMessage
-
-_TIMES = (
-    ("create_time", "create_time"),
-    ("start_time", "start_time"),
-    ("end_time", "end_time"),
-    ("next_attempt_time", "next_attempt_time"),
-)
 
 
 def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> message_pb2.Message:
@@ -23,7 +16,7 @@ def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> mess
         session=row["session"],
         state=row["state"],
         attempts=row["attempts"],
-        worker=row["worker"] or "",
+        worker=row["worker"] if row["attempts"] else "",
         epoch=row["epoch"],
         sender=row["sender"],
         stop_reason=row["stop_reason"] or "",
@@ -39,9 +32,13 @@ def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> mess
         message.reply_message = f"messages/{row['reply_message']}"
     if with_reply:
         message.reply_text = row["reply_text"] or ""
-    for field, column in _TIMES:
-        if row[column]:
-            set_time(getattr(message, field), row[column])
+    set_time(message.create_time, row["create_time"])
+    if row["attempts"]:
+        set_time(message.start_time, row["start_time"])
+    if row["state"] in TERMINAL:
+        set_time(message.end_time, row["end_time"])
+    if row["next_attempt_time"]:
+        set_time(message.next_attempt_time, row["next_attempt_time"])
     if stored.lease_expire_us:
         set_time(message.lease_expire_time, stored.lease_expire_us)
     return message

@@ -7,6 +7,7 @@ from mobot.router.v1 import message_pb2
 from router_service.convert.messages import to_proto_message
 from router_service.delivery.waiters import RunWaiters
 from router_service.domain.errors import Draining, MessageNotFound
+from router_service.domain.state import TERMINAL
 from router_service.store import reads
 from router_service.store.items import Item
 from router_service.store.reads import StoredMessage
@@ -54,7 +55,7 @@ class Waiting:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             stored = await self.find(run=run)
-            if stored.row["end_time"] is not None:
+            if stored.row["state"] in TERMINAL:
                 return to_proto_message(stored, with_reply=True)
             if self._drained:
                 raise Draining

@@ -1,7 +1,7 @@
 """Putting messages into mailboxes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, select
 
@@ -11,9 +11,12 @@ from router_service.domain.mail import NewMessage
 from router_service.domain.retry import Backoff
 from router_service.domain.state import BusyMode, MessageState
 from router_service.models import MESSAGE
-from router_service.store.ending import end, request_cancel
+from router_service.store.ending import LOG_NOTHING, end, request_cancel
 from router_service.store.items import Send
 from router_service.store.work import Box, Work
+
+# As long as workers' names are, so that the row does not grow when it is leased; it means nothing before that.
+_NO_WORKER: Final = " " * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,23 @@ def put(work: Work, box: Box, message: NewMessage) -> MessageState:
         message.max_attempts,
         0,
         0,
-        None,
+        _NO_WORKER,
         now_us,
-        None,
+        now_us,
+        now_us,
         message.not_before_us if delayed else None,
         message.expire_us or None,
         None,
         message.ask_until_us or None,
         due_us or None,
-        0,
+        LOG_NOTHING,
         bool(message.ask_until_us),
         message.origin_id or None,
         message.origin_run or None,
+        box.last_message,
         message.draft,
     ]
+    box.last_message = message.id
     work.insert(row)
     if message.run != message.id:
         work.known[message.run] = (message.id, message.content_hash, int(state), message.session)

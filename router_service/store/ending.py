@@ -9,8 +9,9 @@ from router_service.store.items import CancelAsked
 from router_service.store.work import Box, Known, Work
 
 # What the session's log still lacks.
-LOG_RETRY: Final = 1
-LOG_END: Final = 2
+LOG_NOTHING: Final = 1
+LOG_RETRY: Final = 2
+LOG_END: Final = 3
 
 _END: Final = (
     "id",

@@ -246,12 +246,12 @@ def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> None:
 
 
 def _overwrite(row: list[Any], values: tuple[Any, ...]) -> None:
-    # Places of the insert's columns: state; attempts, epoch, worker; start_time, next_attempt_time; the two others.
+    # Places among the insert's columns.
     state, attempts, epoch, worker, start, next_attempt, lease_expire, due_time = values
     row[5] = state
     row[11:14] = (attempts, epoch, worker)
-    row[15:17] = (start, next_attempt)
-    row[18], row[20] = lease_expire, due_time
+    row[15], row[17] = start, next_attempt
+    row[19], row[21] = lease_expire, due_time
 
 
 def _first(stored: Facts | None, fresh: Any) -> Facts | None:  # noqa: ANN401 - rows as inserted

@@ -119,6 +119,6 @@ def _logged(work: Work, item: Logged, _rules: Rules) -> None:
     work.flush()
     where = "WHERE id IN (SELECT value FROM {keys})"
     if item.ended:
-        work.execute(f"UPDATE message SET log_flags = 0 {where} AND log_flags >= 2", item.ended)
+        work.execute(f"UPDATE message SET log_flags = 1 {where} AND log_flags = 3", item.ended)
     if item.retried:
-        work.execute(f"UPDATE message SET log_flags = 0 {where} AND log_flags = 1", item.retried)
+        work.execute(f"UPDATE message SET log_flags = 1 {where} AND log_flags = 2", item.retried)

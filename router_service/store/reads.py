@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
 
 from router_service.domain.mail import EndedRun, Lease, RetryingRun
-from router_service.domain.state import MessageState
+from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import ATTACHMENT, MAILBOX, MESSAGE
-from router_service.store.ending import LOG_RETRY
+from router_service.store.ending import LOG_NOTHING, LOG_RETRY
 
 _M: Final = MESSAGE.c
 _B: Final = MAILBOX.c
 _A: Final = ATTACHMENT.c
+_TERMINAL: Final = tuple(int(state) for state in sorted(TERMINAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,6 @@ class MessageQuery:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
-        if self.session:
-            found.append(_M.session == self.session)
         if self.bot:
             found.append(_of_bot(self.bot))
         if self.states:
@@ -58,6 +57,16 @@ class MessageQuery:
         if self.visible_to:
             found.append(or_(_of_bot(self.visible_to), _M.sender == self.visible_to))
         return found
+
+
+def _of(query: MessageQuery, columns: Select[Any]) -> Select[Any]:
+    """Narrows to the session's messages, found from the newest one backwards."""
+    if not query.session:
+        return columns
+    newest = select(_B.last_message.label("id")).where(_B.session == query.session)
+    chain = newest.cte("chain", recursive=True)
+    chain = chain.union_all(select(_M.previous_id).join(chain, _M.id == chain.c.id).where(_M.previous_id.is_not(None)))
+    return columns.where(_M.id.in_(select(chain.c.id)))
 
 
 def _of_bot(bot: str) -> ColumnElement[bool]:
@@ -82,7 +91,7 @@ def list_messages(
     if after:
         conditions.append(_M.id > after if ascending else _M.id < after)
     order = _M.id.asc() if ascending else _M.id.desc()
-    rows = conn.execute(select(MESSAGE).where(*conditions).order_by(order).limit(limit)).mappings().all()
+    rows = conn.execute(_of(query, select(MESSAGE)).where(*conditions).order_by(order).limit(limit)).mappings().all()
     expires = _lease_expire_us(conn, rows)
     return [StoredMessage(row, expires.get(row["id"], 0)) for row in rows]
 
@@ -92,7 +101,8 @@ def select_ids(conn: Connection, query: MessageQuery, *, limit: int, after: str 
     conditions = query.conditions()
     if after:
         conditions.append(_M.id > after)
-    found = conn.execute(select(_M.id, _M.run, _M.session).where(*conditions).order_by(_M.id).limit(limit))
+    columns = _of(query, select(_M.id, _M.run, _M.session))
+    found = conn.execute(columns.where(*conditions).order_by(_M.id).limit(limit))
     return [(row.id, row.run, row.session) for row in found]
 
 
@@ -104,7 +114,7 @@ def find_run(conn: Connection, run: str) -> tuple[str, str, int] | None:
 
 def find_ended(conn: Connection, runs: Sequence[str]) -> list[str]:
     """Those of `runs` that have ended."""
-    ended = select(_M.run).where(_M.run.in_(runs), _M.end_time.is_not(None))
+    ended = select(_M.run).where(_M.run.in_(runs), _M.state.in_(_TERMINAL))
     return list(conn.execute(ended).scalars())
 
 
@@ -159,7 +169,7 @@ def leases_of(conn: Connection, workers: Sequence[str]) -> list[tuple[Lease, boo
 
 def unlogged_runs(conn: Connection, limit: int, *, after: str = "") -> list[EndedRun | RetryingRun]:
     """Ends and retries that the sessions' logs may lack, by id of the message."""
-    missing = select(*(_M[name] for name in _LOG_COLUMNS)).where(_M.log_flags != 0, _M.id > after)
+    missing = select(*(_M[name] for name in _LOG_COLUMNS)).where(_M.log_flags > LOG_NOTHING, _M.id > after)
     rows = conn.execute(missing.order_by(_M.id).limit(limit)).mappings()
     return [_retrying(row) if row["log_flags"] == LOG_RETRY else _ended(row) for row in rows]
 
@@ -244,7 +254,7 @@ def _lease(row: RowMapping) -> Lease:
         epoch=row["box_epoch"],
         attempt=row["attempts"],
         max_attempts=row["max_attempts"],
-        start_us=row["start_time"] or 0,
+        start_us=row["start_time"] if row["attempts"] else 0,
         create_us=row["create_time"],
         sender=row["sender"],
         asked=bool(row["asked"]),
@@ -264,8 +274,8 @@ def _ended(row: RowMapping) -> EndedRun:
         state=MessageState(row["state"]),
         attempts=row["attempts"],
         epoch=0,
-        start_us=row["start_time"] or 0,
-        end_us=row["end_time"] or 0,
+        start_us=row["start_time"] if row["attempts"] else 0,
+        end_us=row["end_time"],
         error_reason=row["error_reason"] or "",
         error_message=row["error_message"] or "",
         usage=bytes(row["usage"] or b""),

@@ -10,16 +10,20 @@ from chassis.clock import Clock
 from chassis.database import Database
 from chassis.write_transaction import CommitHook
 from router_service.domain.mail import Lease
+from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import ATTACHMENT, LEDGER, MESSAGE
 from router_service.store import reads
 from router_service.store.accepting import Rules
 from router_service.store.bulk import Bulk
+from router_service.store.ending import LOG_NOTHING
 from router_service.store.mail_handler import MailHandler
 from router_service.store.mail_writer import MailWriter
 
 T = TypeVar("T")
 
 MIGRATIONS = "router_service.migrations"
+
+_SWEPT = tuple(int(state) for state in sorted(TERMINAL - {MessageState.DEAD_LETTERED}))
 
 
 class RouterStore:
@@ -112,9 +116,7 @@ class RouterStore:
             columns = MESSAGE.c
             old = (
                 select(columns.id)
-                .where(
-                    columns.id < before_id, columns.end_time.is_not(None), columns.state != 9, columns.log_flags == 0
-                )
+                .where(columns.id < before_id, columns.state.in_(_SWEPT), columns.log_flags == LOG_NOTHING)
                 .limit(limit)
             )
             return conn.execute(delete(MESSAGE).where(columns.id.in_(old))).rowcount

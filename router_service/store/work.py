@@ -24,9 +24,10 @@ BOX_COLUMNS: Final = (
     "lease_attempt",
     "lease_worker",
     "cancel_time",
+    "last_message",
 )
 _BOX_UPDATE: Final = ("session", *BOX_COLUMNS[2:])
-_NEW_BOX: Final = (0, 1, 0, 0, None, None, None, 0, None, None)
+_NEW_BOX: Final = (0, 1, 0, 0, None, None, None, 0, None, None, None)
 
 INSERT_COLUMNS: Final = (
     "id",
@@ -45,6 +46,7 @@ INSERT_COLUMNS: Final = (
     "worker",
     "create_time",
     "start_time",
+    "end_time",
     "next_attempt_time",
     "expire_time",
     "lease_expire_time",
@@ -54,6 +56,7 @@ INSERT_COLUMNS: Final = (
     "asked",
     "origin_id",
     "origin_run",
+    "previous_id",
     "draft",
 )
 _PLACE: Final = {name: place for place, name in enumerate(INSERT_COLUMNS)}
@@ -108,6 +111,7 @@ class Box:
     lease_attempt: int
     lease_worker: str | None
     cancel_time: int | None
+    last_message: str | None
 
     def __init__(self, row: Iterable[Any]) -> None:
         (
@@ -123,6 +127,7 @@ class Box:
             self.lease_attempt,
             self.lease_worker,
             self.cancel_time,
+            self.last_message,
         ) = row
         self.changed = False
 
@@ -192,7 +197,8 @@ class Facts:
             self.worker,
         ) = row
         self.state = MessageState(state)
-        self.start_us: int = start or 0
+        # Before the first attempt the column holds its place only.
+        self.start_us: int = start if self.attempt else 0
         self.next_attempt_us: int = next_attempt or 0
         self.expire_us: int = expire or 0
         self.lease_expire_us: int = lease_expire or 0
@@ -330,6 +336,7 @@ class Work:
                 box.lease_attempt,
                 box.lease_worker,
                 box.cancel_time,
+                box.last_message,
             )
             for box in self.boxes.values()
             if box.changed

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("lease_attempt", sa.Integer(), nullable=False),
         sa.Column("lease_worker", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=True),
         sa.Column("cancel_time", sa.BigInteger(), nullable=True),
+        sa.Column("last_message", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=True),
         sa.PrimaryKeyConstraint("session"),
     )
     with op.batch_alter_table("mailbox", schema=None) as batch_op:
@@ -53,6 +54,7 @@ def upgrade() -> None:
     op.create_table(
         "message",
         sa.Column("id", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=False),
+        sa.Column("previous_id", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=True),
         sa.Column("run", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=False),
         sa.Column("session", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql"), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
@@ -67,8 +69,8 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
-        sa.Column("start_time", sa.BigInteger(), nullable=True),
-        sa.Column("end_time", sa.BigInteger(), nullable=True),
+        sa.Column("start_time", sa.BigInteger(), nullable=False),
+        sa.Column("end_time", sa.BigInteger(), nullable=False),
         sa.Column("next_attempt_time", sa.BigInteger(), nullable=True),
         sa.Column("expire_time", sa.BigInteger(), nullable=True),
         sa.Column("lease_expire_time", sa.BigInteger(), nullable=True),
@@ -107,8 +109,8 @@ def upgrade() -> None:
             "ix_message_log",
             ["session"],
             unique=False,
-            sqlite_where=sa.text("log_flags <> 0"),
-            postgresql_where=sa.text("log_flags <> 0"),
+            sqlite_where=sa.text("log_flags > 1"),
+            postgresql_where=sa.text("log_flags > 1"),
         )
         batch_op.create_index(
             "ix_message_queue",
@@ -117,7 +119,6 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 2"),
             postgresql_where=sa.text("state = 2"),
         )
-        batch_op.create_index("uq_message_position", ["session", "position"], unique=True)
         batch_op.create_index("uq_message_run", ["run"], unique=True)
 
     op.create_table(
