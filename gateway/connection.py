@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from chassis.clock import Clock
-from gateway import errors, frames
+from gateway import errors, frames, scopes
 from gateway.frames import CloseCode, FrameInvalid, Request
 from gateway.handshake import Client, Handshake, HandshakeRefused
 from gateway.outbox import Event, Goodbye, Outbox, SlowConsumer, StreamDelta
@@ -31,6 +31,7 @@ class Connection:
 
     def __init__(self, socket: Socket, client: Client, limits: Limits) -> None:
         self.client = client
+        self.may_read = scopes.allows(client.scopes, scopes.READ)
         self.wants_sessions = False
         self.message_keys: set[str] = set()
         self._socket = socket

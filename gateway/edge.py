@@ -65,13 +65,22 @@ class Edge:
         self._health = health
         self._forget = forget
         self._start_s = time.monotonic()
+        # Counted apart from the hub's clients: a stranger who says nothing takes a place too.
+        self._sockets = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self._hub) >= self._config.max_sockets
+        return self._sockets >= self._config.max_sockets
 
     async def serve(self, socket: Socket) -> None:
         """Serves one accepted socket until it ends."""
+        self._sockets += 1
+        try:
+            await self._serve(socket)
+        finally:
+            self._sockets -= 1
+
+    async def _serve(self, socket: Socket) -> None:
         handshake = Handshake(nonce=str(uuid.uuid4()), peer=socket.peer, gate=self._gate, policy=self._config.policy)
         opened = await open_connection(
             socket, handshake, limits=self._config.limits, clock=self._clock, conn_id=str(uuid.uuid4())

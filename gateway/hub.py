@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chassis.clock import Clock
-from gateway import frames, scopes
+from gateway import frames
 from gateway.connection import Connection
 from gateway.frames import CloseCode
 from gateway.outbox import Event, StreamDelta
@@ -61,13 +61,13 @@ class Hub:
     def broadcast(self, event: Event, *, to: Callable[[Connection], bool] | None = None) -> None:
         """Hands an event to every client that may read and, if given, for which `to` is true."""
         for connection in self:
-            if scopes.allows(connection.client.scopes, scopes.READ) and (to is None or to(connection)):
+            if connection.may_read and (to is None or to(connection)):
                 connection.send_event(event)
 
     def broadcast_delta(self, delta: StreamDelta) -> None:
         payloads = delta.to_payloads()
         for connection in self:
-            if scopes.allows(connection.client.scopes, scopes.READ):
+            if connection.may_read:
                 connection.send_delta(delta, payloads)
 
     def presence(self) -> list[dict[str, object]]:

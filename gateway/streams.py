@@ -34,7 +34,7 @@ class Streams:
         self._hub = hub
         self._metrics = metrics
         self._delta_interval_s = delta_interval_s
-        self._feed = TurnFeed(self._tell, hub.now_ms)
+        self._feed = TurnFeed(self._tell, hub.now_ms, lambda: len(hub) > 0)
         self._attached = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._watches: dict[str, asyncio.Task[None]] = {}

@@ -13,6 +13,7 @@ from typing import Any
 from gateway import frames
 from gateway.keys import agent_of, key_of
 from gateway.outbox import Event, StreamDelta
+from gateway.run_text import RunText
 from gateway.shapes import millis, session_row
 from gateway.transcript import content_of, message_of, text_of, usage_of
 from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
@@ -45,46 +46,41 @@ Sink = Callable[[Outgoing], None]
 
 @dataclass(slots=True)
 class _Run:
-    """A run as far as this feed has seen it. `text` is the streamed text of the present step."""
+    """A run as far as this feed has seen it."""
 
     run: str
     key: str
     agent: str
-    session_id: str = ""
     seq: int = 0
-    step: int = 0
-    text: str = ""
-    sent_chars: int = 0
-    must_replace: bool = False
     start_ms: int = 0
+    streamed: RunText = field(default_factory=RunText)
     last_message: dict[str, Any] | None = None
-    committed_text: str = ""
     seen_from_start: bool = False
 
     def head(self) -> dict[str, object]:
         return {"runId": self.run, "sessionKey": self.key, "agentId": self.agent, "seq": self.seq}
 
-    def begin_again(self) -> None:
-        """What was streamed so far belongs to a step or an attempt that is over."""
-        self.must_replace = self.must_replace or self.sent_chars > 0
-        self.text = ""
-        self.sent_chars = 0
-
 
 @dataclass(slots=True)
 class TurnFeed:
-    """Translates frames. `now_ms` is the time in milliseconds since the epoch."""
+    """Translates frames. `now_ms` is the time in milliseconds since the epoch.
+
+    While `is_heard` is false nothing is handed out; the feed only keeps track, so that it can go on at any moment.
+    """
 
     sink: Sink
     now_ms: Callable[[], int]
+    is_heard: Callable[[], bool] = lambda: True
     _runs: "OrderedDict[str, _Run]" = field(default_factory=OrderedDict)
     _finished: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     _unsent: dict[str, _Run] = field(default_factory=dict)
     _sequence: int = 0
+    _heard: bool = True
 
     def feed(self, frame: session_service_pb2.WatchEventsResponse) -> None:
         """One frame: its events, then its deltas. Deltas wait for `flush`."""
-        rows = {session.name: session_row(session) for session in frame.sessions}
+        self._heard = self.is_heard()
+        rows = {session.name: session_row(session) for session in frame.sessions} if self._heard else {}
         for event in frame.events:
             self._sequence = event.sequence
             self._event(event, rows.get(event.session))
@@ -104,7 +100,7 @@ class TurnFeed:
     def text_of_run(self, run: str) -> str:
         """The streamed text of a run in flight so far, "" when there is none."""
         known = self._runs.get(run)
-        return known.text if known else ""
+        return known.streamed.text if known else ""
 
     def lacks_message_of(self, event: event_pb2.Event) -> bool:
         """Whether the run ended by `event` began before this feed did, so that its last message is not known."""
@@ -165,22 +161,11 @@ class TurnFeed:
             return
         run = self._run_of(event)
         if message.role == event_pb2.ROLE_ASSISTANT:
-            run.committed_text = text_of(message.parts)
-            self._complete_text(run, run.committed_text)
+            run.streamed.complete(text_of(message.parts))
+            self._flush(run)
             run.last_message = message_of(event)
         self._session_message(event, row)
-        run.begin_again()
-
-    def _complete_text(self, run: _Run, text: str) -> None:
-        """Streams what is missing of a committed message, so that the deltas of each message add up to it."""
-        if not text or run.text == text:
-            self._flush(run)
-            return
-        if not text.startswith(run.text):
-            run.must_replace = True
-            run.sent_chars = 0
-        run.text = text
-        self._flush(run)
+        run.streamed.begin_again()
 
     def _injected(self, event: event_pb2.Event) -> None:
         payload = {
@@ -196,8 +181,8 @@ class TurnFeed:
     def _run_started(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
         run = self._run_of(event)
         if event.run_started.attempt > 1:
-            run.begin_again()
-            run.committed_text = ""
+            run.streamed.begin_again()
+            run.streamed.committed = ""
         else:
             run.seen_from_start = True
         if not run.start_ms:
@@ -210,7 +195,7 @@ class TurnFeed:
     def _run_retrying(self, event: event_pb2.Event) -> None:
         run = self._run_of(event)
         self._flush(run)
-        run.begin_again()
+        run.streamed.begin_again()
         retrying = event.run_retrying
         data = {"phase": "retrying", "attempt": retrying.attempt, "error": retrying.error_message}
         if retrying.HasField("next_attempt_time"):
@@ -287,48 +272,22 @@ class TurnFeed:
         if delta.kind == event_pb2.DELTA_KIND_PROGRESS:
             self._live(run, "run_status", {"phase": "progress", "text": delta.text})
             return
-        if delta.step != run.step:
+        if delta.step != run.streamed.step:
             self._flush(run)
-            run.begin_again()
-            run.step = delta.step
-            run.committed_text = ""
-        elif not run.text and run.committed_text[delta.offset :].startswith(delta.text):
-            # Deltas and commits come on different ways: this one was overtaken by the message it belongs to.
-            return
-        if delta.replace:
-            known = run.text
-            run.text = delta.text
-            if not delta.text.startswith(known[: run.sent_chars]):
-                run.must_replace = run.must_replace or run.sent_chars > 0
-                run.sent_chars = 0
-            self._unsent[run.run] = run
-            return
-        if delta.offset > len(run.text):
-            # Pieces in between were dropped because we were slow; a snapshot follows.
-            return
-        fresh = delta.text[len(run.text) - delta.offset :]
-        if fresh:
-            run.text += fresh
+            run.streamed.begin_again()
+            run.streamed.step = delta.step
+            run.streamed.committed = ""
+        if run.streamed.add(delta):
             self._unsent[run.run] = run
 
     def _flush(self, run: _Run) -> None:
         self._unsent.pop(run.run, None)
-        if run.sent_chars >= len(run.text) and not (run.must_replace and run.text):
-            return
-        run.seq += 1
-        head = run.head()
-        delta = StreamDelta(
-            run_id=run.run,
-            agent_head=head,
-            chat_head=head,
-            new_text=run.text[run.sent_chars :],
-            text=run.text,
-            timestamp_ms=self.now_ms(),
-            replace=run.must_replace,
-        )
-        run.sent_chars = len(run.text)
-        run.must_replace = False
-        self.sink(Outgoing(delta, key=run.key))
+        if run.streamed.has_unsent:
+            run.seq += 1
+            # While nobody listens the text stays unsent: who comes in the middle hears it from its beginning.
+            if not self._heard:
+                return
+            self.sink(Outgoing(run.streamed.take(run.run, run.head(), self.now_ms()), key=run.key))
 
     # Sending.
 
@@ -342,6 +301,8 @@ class TurnFeed:
         audience: Audience = Audience.ALL,
     ) -> None:
         run.seq += 1
+        if not self._heard:
+            return
         payload = {**run.head(), "stream": stream, "ts": millis(event.create_time), "data": data}
         if event.session_uid:
             payload["sessionId"] = event.session_uid
@@ -350,6 +311,8 @@ class TurnFeed:
     def _live(self, run: _Run, stream: str, data: Mapping[str, object]) -> None:
         self._flush(run)
         run.seq += 1
+        if not self._heard:
+            return
         payload = {**run.head(), "stream": stream, "ts": self.now_ms(), "data": data}
         self._send("agent", frames.dump(payload), key=run.key, run_id=run.run)
 
@@ -357,7 +320,7 @@ class TurnFeed:
         self._send("chat", frames.dump({**run.head(), **fields}), key=run.key, run_id=run.run)
 
     def _session_message(self, event: event_pb2.Event, row: Mapping[str, Any] | None) -> None:
-        message = message_of(event)
+        message = message_of(event) if self._heard else None
         if message is None:
             return
         key = key_of(event.session)
@@ -377,6 +340,8 @@ class TurnFeed:
     def _changed(
         self, event: event_pb2.Event, row: Mapping[str, Any] | None, *, reason: str = "", phase: str = ""
     ) -> None:
+        if not self._heard:
+            return
         payload: dict[str, object] = {
             "sessionKey": key_of(event.session),
             "agentId": agent_of(event.session),
@@ -402,12 +367,11 @@ class TurnFeed:
     def _send(
         self, name: str, payload: bytes, *, audience: Audience = Audience.ALL, key: str = "", run_id: str = ""
     ) -> None:
-        self.sink(Outgoing(Event(name, payload, run_id=run_id), audience, key, self._sequence))
+        if self._heard:
+            self.sink(Outgoing(Event(name, payload, run_id=run_id), audience, key, self._sequence))
 
     def _run_of(self, event: event_pb2.Event) -> _Run:
-        run = self._runs.get(event.run) or self._new_run(event.run, event.session)
-        run.session_id = event.session_uid or run.session_id
-        return run
+        return self._runs.get(event.run) or self._new_run(event.run, event.session)
 
     def _new_run(self, run_id: str, session: str) -> _Run:
         run = _Run(run_id, key_of(session), agent_of(session))

@@ -7,6 +7,7 @@ from typing import Any
 import grpc.aio
 from google.protobuf import duration_pb2
 
+from chassis.resource_names import SessionName, parse_session
 from gateway import errors, params, scopes
 from gateway.bots import context_tokens_of, model_of
 from gateway.dispatch import Call, Method, SecondResponseFailed
@@ -17,6 +18,7 @@ from gateway.shapes import millis, split_model
 from mobot.registry.v1 import bot_pb2
 from mobot.router.v1 import message_pb2
 from mobot.router.v1 import router_service_pb2 as router_api
+from mobot.session.v1 import session_service_pb2 as session_api
 
 _MAX_WAIT_MS = 600_000
 _DEFAULT_WAIT_MS = 30_000
@@ -26,6 +28,8 @@ _AGENT_RULES: params.Rules = {
     "idempotencyKey": IDEMPOTENCY_KEY,
     "sessionKey": params.OPTIONAL_KEY,
     "agentId": params.AGENT,
+    "sessionId": params.Text(min_length=1, max_length=64),
+    "to": params.Text(),
     "timeout": params.Whole(minimum=0, maximum=30 * 24 * 3600),
 }
 _WAIT_RULES: params.Rules = {
@@ -124,7 +128,7 @@ class AgentMethods:
     async def run_turn(self, call: Call) -> object:
         """Answers twice: accepted, and once the run has ended what came of it."""
         given = call.params
-        name = self._services.keys.session(given.get("sessionKey") or MAIN, given.get("agentId"), field="sessionKey")
+        name = await self._addressee(given)
         run = given["idempotencyKey"]
         receipt = await deliver(self._services, user_draft(self._services, name.name, given["message"], run, given))
         call.respond_early(
@@ -156,6 +160,17 @@ class AgentMethods:
             }
         shape = errors.ErrorShape(errors.UNAVAILABLE, _why(message), {"reason": _state_of(message)})
         raise SecondResponseFailed(shape, {"runId": receipt.run, "status": "error", "summary": shape.message})
+
+    async def _addressee(self, given: Mapping[str, Any]) -> SessionName:
+        if given.get("sessionKey"):
+            return self._services.keys.session(given["sessionKey"], given.get("agentId"), field="sessionKey")
+        if given.get("sessionId"):
+            request = session_api.ResolveSessionRequest(uid=given["sessionId"])
+            found = (await self._services.sessions.ResolveSession(request)).session
+            return parse_session(found.name)
+        if given.get("to"):
+            raise errors.invalid_request("`to` names a channel's peer, and there are no channels; use sessionKey")
+        return self._services.keys.session(MAIN, given.get("agentId"))
 
     async def wait(self, call: Call) -> object:
         run = call.params["runId"]
