@@ -15,7 +15,7 @@ from chassis import lifeline
 pytestmark = pytest.mark.e2e
 
 
-def start(data_dir: Path, **variables: str) -> subprocess.Popen[str]:
+def start(data_dir: Path, *, inherited: tuple[int, ...] = (), **variables: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOBOT_")}
     nowhere = {
         f"MOBOT_{service}_TARGET": f"unix:{data_dir}/x" for service in ("REGISTRY", "SESSION", "MEMORY", "ROUTER")
@@ -23,6 +23,7 @@ def start(data_dir: Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "bot_runner"],
         env={**environment, "MOBOT_DATA_DIR": str(data_dir), "MOBOT_TOKEN": "secret", **nowhere, **variables},
+        pass_fds=inherited,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -52,19 +53,8 @@ def test_it_waits_for_services_that_are_away_and_drains_on_sigterm_all_the_same(
 
 def test_it_ends_when_its_supervisor_is_gone(tmp_path):
     ours, theirs = socket.socketpair()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOBOT_")}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bot_runner"],
-        env={
-            **environment,
-            "MOBOT_DATA_DIR": str(tmp_path),
-            "MOBOT_TOKEN": "secret",
-            lifeline.ENVIRONMENT_VARIABLE: str(theirs.fileno()),
-        },
-        pass_fds=(theirs.fileno(),),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    fd = theirs.fileno()
+    process = start(tmp_path, inherited=(fd,), **{lifeline.ENVIRONMENT_VARIABLE: str(fd)})
     theirs.close()
     assert process.stderr is not None
     process.stderr.readline()
