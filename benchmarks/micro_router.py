@@ -1,7 +1,6 @@
 """What the router costs by itself: sends over a stream, deliveries and completions over another, each fsync'd.
 
-Everything runs in one process, on local channels, with a session service that acknowledges appends without storing them;
-so the numbers are the router's own. `python benchmarks/micro_router.py [--profile] [--sessions N] [--messages N]`
+Everything runs in one process, on local channels, with a session service that acknowledges and stores nothing; so the numbers are the router's own. `python benchmarks/micro_router.py [--profile] [--sessions N] [--messages N]`
 prints one JSON line.
 """
 
@@ -30,6 +29,9 @@ from router_service.settings import RouterSettings
 
 SECRET = "benchmark"
 BODY = "x" * 150
+
+
+# ruff: noqa: ARG002 - gRPC gives every method a context
 
 
 class Registry(registry_service_pb2_grpc.RegistryServiceServicer):

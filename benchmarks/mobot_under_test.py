@@ -99,5 +99,6 @@ async def _create_bot(mobot: Mobot) -> None:
                 ),
             ),
             metadata=mobot.metadata,
-            timeout=10,
+            timeout=30,
+            wait_for_ready=True,
         )

@@ -36,6 +36,13 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_reconnect_backoff_ms", 3_000),
 )
 
+# A process of the same machine is back within a second or not at all, and asking it costs nothing.
+_NEIGHBOUR: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 250),
+)
+
 
 class Dialer:
     """The channels of one principal: cached per service, with one identity and one set of policies."""
@@ -105,7 +112,8 @@ class Dialer:
         config = policy.service_config_json(
             policy.full_service_name(service), policies=self._policies, round_robin=not unix
         )
-        options = (*_OPTIONS, ("grpc.service_config", config))
+        chosen = {**dict(_OPTIONS), **(dict(_NEIGHBOUR) if target.startswith("unix:") else {})}
+        options = (*chosen.items(), ("grpc.service_config", config))
         if self._credentials is None or unix:
             return grpc.aio.insecure_channel(target, options=options)
         return grpc.aio.secure_channel(target, self._credentials, options=options)

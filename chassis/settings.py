@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from chassis.errors import AppError
+from chassis.errors import AppError, FailedPrecondition
 
 PREFIX = "MOBOT_"
 ENTRY_POINT_GROUP = "mobot.settings"
@@ -158,8 +158,8 @@ def root_token(settings: ChassisSettings) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a process's `main` and exits with its code: 2 and a line for each problem when the settings are wrong,
-    1 and the message when it cannot start (a taken port, a schema of another version)."""
+    """Runs a process's `main` and exits with its code: 2 when a person must change something first (a wrong
+    setting, a taken port, a schema of another version: starting again would not help), 1 when it could not start otherwise."""
     try:
         code = main()
     except SettingsError as error:
@@ -167,7 +167,7 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(2)
     except AppError as error:
         sys.stderr.write(f"mobot: {error.message}\n")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, FailedPrecondition) else 1)
     sys.exit(code or 0)
 
 

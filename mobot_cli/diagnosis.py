@@ -7,7 +7,7 @@ import stat
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import grpc
@@ -20,7 +20,7 @@ from chassis.settings import SettingsError, load, root_token
 from chassis.status import from_rpc_error
 from gateway.settings import GatewaySettings
 from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
-from mobot_cli.instance import running_pid
+from mobot_cli.instance import addresses, running_pid
 from mobot_cli.layout import SERVICES, Layout
 from mobot_cli.settings import CliSettings
 
@@ -56,7 +56,7 @@ def examine() -> list[Finding]:
     else:
         findings.append(Finding("mobot up", True, f"running, pid {pid}"))
     findings.extend(asyncio.run(_services(settings)))
-    findings.append(_gateway(gateway))
+    findings.append(_gateway(gateway, addresses(Layout(settings.data_dir))))
     return findings
 
 
@@ -125,9 +125,10 @@ async def _bots(dialer: Dialer) -> Finding:
     )
 
 
-def _gateway(settings: GatewaySettings) -> Finding:
+def _gateway(settings: GatewaySettings, running: Mapping[str, str]) -> Finding:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host
-    url = f"http://{host}:{settings.port}/readyz"
+    # A flag of `mobot up` may have chosen another port than the environment says.
+    url = f"http://{running.get('gateway') or f'{host}:{settings.port}'}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:
             return Finding("gateway", answer.status == 200, url)

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,6 +157,15 @@ async def _make_demo_bots(layout: Layout, screen: Screen) -> None:
         screen.warning("the demo bots could not be made; the next start tries again", child.last_lines(3))
 
 
+def _own_command() -> str:
+    """How to type this very program where the person is: by name when the shell finds it so, else by its path."""
+    program = Path(sys.executable).with_name("mobot")
+    found = shutil.which("mobot")
+    if not program.exists() or (found is not None and Path(found).resolve() == program.resolve()):
+        return "mobot"
+    return shlex.quote(str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program))
+
+
 def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) -> list[tuple[str, str]]:
     (at,) = (each.address for each in ports if each.process == "gateway")
     given = os.environ.get("MOBOT_TOKEN")
@@ -163,13 +173,14 @@ def _what_next(layout: Layout, options: UpOptions, ports: Sequence[Listener]) ->
     services = [f"{each.process} {each.address}" for each in ports if each.process in SERVICES]
     # What was said by flag here must be said to the next command too; what the environment says it knows by itself.
     elsewhere = f"MOBOT_DATA_DIR={shlex.quote(str(layout.data_dir))} " if options.data_dir is not None else ""
+    command = _own_command()
     return [
         ("Open", f"http://{at}/#token={token}"),
         ("OpenClaw", f"openclaw tui --url ws://{at} --token {token}"),
         ("gRPC", ", ".join(services)),
         ("", f"authorization: Bearer <token>; the token is in {kept_in}"),
-        ("Try", f'{elsewhere}mobot send main "hello"'),
-        ("", f"{elsewhere}mobot sessions"),
+        ("Try", f'{elsewhere}{command} send main "hello"'),
+        ("", f"{elsewhere}{command} sessions"),
         ("Logs", str(layout.log_dir)),
-        ("Stop", "Ctrl-C" if options.announce_fd is None else f"{elsewhere}mobot down"),
+        ("Stop", "Ctrl-C" if options.announce_fd is None else f"{elsewhere}{command} down"),
     ]

@@ -20,6 +20,6 @@ if [ ! -x .venv/bin/uv ]; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || { echo "could not install uv from the package registry" >&2; exit 1; }
 fi
 echo "installing $lock" >&2
-.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --requirement "$lock"
+.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement "$lock"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 touch "$stamp"
