@@ -106,9 +106,8 @@ def _on_sqlite(_: Connection, namespace: Namespace, wanted: Sequence[str]) -> Se
 def _on_postgresql(conn: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:
     token = _token(namespace.key)
     queries = [f"'{token}' & '{word}'" for word in wanted]
-    frequencies: dict[str, int] = dict(
-        conn.execute(_FREQUENCIES, {"words": list(wanted), "queries": queries}).tuples().all()
-    )
+    rows = conn.execute(_FREQUENCIES, {"words": list(wanted), "queries": queries}).all()
+    frequencies: dict[str, int] = {row[0]: row[1] for row in rows}
     total = max(1, namespace.live_count)
     idfs = [_inverse_frequency(total, frequencies[word]) for word in wanted]
     score = text(f"{_BM25} AS score").bindparams(

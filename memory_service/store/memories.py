@@ -90,7 +90,7 @@ def add_memories(tx: Transaction, namespace: Namespace, memories: Sequence[Memor
     entries = {memory.id: Entry(memory.content) for memory in memories}
     rows = [{"namespace": namespace.key, **memory_to_row(memory, entries[memory.id].length)} for memory in memories]
     statement = insert(MEMORY).returning(MEMORY.c.pk, MEMORY.c.memory_id)
-    keys = {memory_id: key for key, memory_id in tx.conn.execute(statement, rows).tuples()}
+    keys = {memory_id: key for key, memory_id in tx.conn.execute(statement, rows).all()}
     _add_tags(tx.conn, ((keys[memory.id], memory) for memory in memories))
     add_entries(tx.conn, namespace, [(keys[memory.id], entries[memory.id]) for memory in memories])
     tx.mark_changed(namespace)
