@@ -45,16 +45,16 @@ async def test_frames_leave_in_the_order_they_came_and_events_are_numbered_witho
 
 async def test_deltas_that_wait_are_joined_without_losing_text():
     outbox = Outbox(max_frames=3)
-    for new, text in (("Hel", "Hel"), ("lo ", "Hello "), ("you", "Hello you")):
+    for new, text in (("Gre", "Gre"), ("at ", "Great "), ("you", "Great you")):
         put_delta(outbox, delta("r", new, text))
 
     agent, chat = await drain(outbox)
 
     assert (chat["payload"]["deltaText"], chat["payload"]["message"]["content"][0]["text"]) == (
-        "Hello you",
-        "Hello you",
+        "Great you",
+        "Great you",
     )
-    assert agent["payload"]["data"] == {"text": "Hello you", "delta": "Hello you"}
+    assert agent["payload"]["data"] == {"text": "Great you", "delta": "Great you"}
     assert outbox.queued_bytes == 0
 
 
