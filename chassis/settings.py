@@ -159,7 +159,7 @@ def root_token(settings: ChassisSettings) -> str:
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:
     """Runs a process's `main` and exits with its code: 2 when a person must change something first (a wrong
-    setting, a taken port, a schema of another version: starting again would not help), 1 when it could not start otherwise."""
+    setting, a taken port, a schema of another version: starting again would not help), 1 when it failed otherwise."""
     try:
         code = main()
     except SettingsError as error:

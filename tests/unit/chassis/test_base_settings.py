@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from chassis.errors import FailedPrecondition
+from chassis.errors import FailedPrecondition, Unavailable
 from chassis.settings import ChassisSettings, MobotSettings, SettingsError, load, root_token, run_main, write_reference
 
 
@@ -158,7 +158,8 @@ def test_an_empty_token_file_is_named(tmp_path):
             2,
             "mobot: MOBOT_X=1: wrong\nmobot: MOBOT_Y=2: wrong\n",
         ),
-        (FailedPrecondition("the port is taken"), 1, "mobot: the port is taken\n"),
+        (FailedPrecondition("the port is taken"), 2, "mobot: the port is taken\n"),
+        (Unavailable("the database does not answer"), 1, "mobot: the database does not answer\n"),
     ],
 )
 def test_a_process_that_cannot_start_says_why(capsys, error, code, line):

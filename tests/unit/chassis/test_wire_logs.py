@@ -49,11 +49,12 @@ def test_lines_for_people_are_short():
 
 @pytest.fixture
 def root_logging():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, alembic = logging.getLogger(), logging.getLogger("alembic")
+    handlers, level, reserved = root.handlers[:], root.level, alembic.level
     yield root
     root.handlers[:] = handlers
     root.setLevel(level)
+    alembic.setLevel(reserved)
 
 
 def test_configuring_twice_prints_once(root_logging, capsys):
@@ -63,3 +64,19 @@ def test_configuring_twice_prints_once(root_logging, capsys):
     logging.getLogger("mobot.test").debug("never")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "once"
+
+
+@pytest.mark.parametrize(("level", "heard"), [("debug", True), ("info", False)])
+def test_migrations_are_listed_only_to_who_asks_for_everything(root_logging, capsys, level, heard):
+    configure("session", level=level)
+    logging.getLogger("alembic.runtime.migration").info("Running upgrade  -> 0001")
+    logging.getLogger("alembic.runtime.migration").warning("odd")
+    lines = capsys.readouterr().err
+    assert ("Running upgrade" in lines) is heard
+    assert "odd" in lines
+
+
+def test_an_error_level_holds_for_reserved_libraries_too(root_logging, capsys):
+    configure("session", level="error")
+    logging.getLogger("alembic").warning("odd")
+    assert capsys.readouterr().err == ""
