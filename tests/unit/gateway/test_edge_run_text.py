@@ -80,7 +80,7 @@ def test_a_committed_message_completes_what_was_streamed():
 
 def test_a_committed_message_corrects_what_was_streamed():
     run, listener = RunText(), Listener()
-    run.add(piece(0, "Grat"))
+    run.add(piece(0, "Gross"))
     listener.hear(run)
     run.complete("Great")
     listener.hear(run)
