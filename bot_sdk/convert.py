@@ -94,12 +94,20 @@ def text_of(parts: Iterable[part_pb2.Part]) -> str:
     return "\n".join(_part_text(part) for part in parts)
 
 
+def clean(text: str) -> str:
+    """`text` without what no message may hold: NUL, and halves of surrogate pairs, both of which models produce."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def text_parts(text: str) -> list[part_pb2.Part]:
     """`text` as parts of a legal size.
 
     Raises:
         InvalidArgument: it is longer than a message may be (4 MB).
     """
+    text = clean(text)
     if len(text) * 4 <= TEXT_PART_BYTES:
         return [part_pb2.Part(text=text)]
     encoded = text.encode()

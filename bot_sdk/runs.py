@@ -22,7 +22,6 @@ Handler = Callable[[Turn], Awaitable[str | None]]
 STOP_GRACE_S = 3.0
 HANDLER_ERROR = "HANDLER_ERROR"
 _NOT_SERVED_DELAY_S = 1.0
-_MAX_STEERING = 64
 
 _log = logging.getLogger("mobot.sdk.runs")
 
@@ -193,10 +192,13 @@ class Runs:
                 else:
                     run.handler_ended = True
                     result = await self._end(run)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
                 if run.task is None or run.task.cancelling() > run.cancels:
                     raise  # not by us: the worker itself is being taken down
-                continue
+                if run.ending is not None:
+                    continue
+                # Nobody cancelled this turn: the handler let a cancellation of something of its own pass.
+                result = _failure_of(run.lease, error)
             break
         self._over(run, result)
 
@@ -211,20 +213,8 @@ class Runs:
         except LeaseLost:
             _log.warning("turn fenced", extra={"run": lease.run, "epoch": lease.epoch})
             return None
-        except TurnFailed as error:
-            _log.info("turn failed", extra={"run": lease.run, "attempt": lease.attempt, "reason": error.reason})
-            return _failure_of(lease, error)
-        except errors.AppError as error:
-            reason = error.reason or error.code
-            _log.warning("turn failed", extra={"run": lease.run, "attempt": lease.attempt, "reason": reason})
-            failure = _failure(lease, reason, error.message, isinstance(error, TRANSIENT))
-            if error.retry_after_s is not None:
-                failure.retry_delay.CopyFrom(convert.to_duration(error.retry_after_s))
-            return failure
         except Exception as error:  # noqa: BLE001 - a handler's failure ends one attempt, never the worker
-            _log.exception("handler raised", extra={"run": lease.run, "attempt": lease.attempt})
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return _failure(lease, HANDLER_ERROR, text[:500], True)
+            return _failure_of(lease, _cause(error))
 
     async def _end(self, run: _Run) -> Result | None:
         """What is told of a turn that was stopped."""
@@ -283,14 +273,37 @@ class Runs:
             self._on_load()
 
 
-def _failure_of(lease: Lease, error: TurnFailed) -> message_pb2.Failure:
-    failure = _failure(lease, error.reason, error.message, isinstance(error, Retryable))
-    if isinstance(error, Retryable) and error.retry_after_s is not None:
-        failure.retry_delay.CopyFrom(convert.to_duration(error.retry_after_s))
-    if isinstance(error, NeedsDecision):
-        failure.decision_request.question = error.message
-        failure.decision_request.choices.extend(error.choices)
-        failure.decision_request.call_id = error.call_id
+def _cause(error: Exception) -> BaseException:
+    """What a group of one is about: tasks that a handler runs side by side fail as a group."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause
+
+
+def _failure_of(lease: Lease, error: BaseException) -> message_pb2.Failure:
+    where = {"run": lease.run, "attempt": lease.attempt}
+    retry_after_s: float | None = None
+    if isinstance(error, TurnFailed):
+        _log.info("turn failed", extra={**where, "reason": error.reason})
+        failure = _failure(lease, error.reason, error.message, isinstance(error, Retryable))
+        if isinstance(error, Retryable):
+            retry_after_s = error.retry_after_s
+        if isinstance(error, NeedsDecision):
+            failure.decision_request.question = error.message
+            failure.decision_request.choices.extend(error.choices)
+            failure.decision_request.call_id = error.call_id
+    elif isinstance(error, errors.AppError):
+        reason = error.reason or error.code
+        _log.warning("turn failed", extra={**where, "reason": reason})
+        failure = _failure(lease, reason, error.message, isinstance(error, TRANSIENT))
+        retry_after_s = error.retry_after_s
+    else:
+        _log.error("handler raised", extra=where, exc_info=error)
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        failure = _failure(lease, HANDLER_ERROR, text[:500], True)
+    if retry_after_s is not None:
+        failure.retry_delay.CopyFrom(convert.to_duration(retry_after_s))
     return failure
 
 

@@ -15,12 +15,11 @@ from bot_sdk import convert
 from bot_sdk.errors import NeedsDecision, Permanent
 from bot_sdk.events import EventFactory, event_id
 from bot_sdk.model import Decision, Effect, Entry, Lease, Said, ToolCall, ToolResult
-from mobot.session.v1 import event_pb2, part_pb2
+from mobot.session.v1 import event_pb2
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 RETRY, SKIP = "retry", "skip"
-MAX_ARGUMENTS_BYTES = 256 * 1024
 MAX_RESULT_CHARS = 200_000
 _SKIPPED = "The call was skipped by a person's decision: whether it had an effect is not known."
 
@@ -173,7 +172,7 @@ class Steps:
         if len(text) > MAX_RESULT_CHARS:
             text = text[:MAX_RESULT_CHARS] + "… (cut)"
         kept = ToolAnswer(text, answer.is_error)
-        parts = [part_pb2.Part(text=text)]
+        parts = convert.text_parts(text)
         await self._write(
             [self._events.returned(step, call_id=call_id, tool=tool, parts=parts, is_error=kept.is_error)]
         )

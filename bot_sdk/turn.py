@@ -123,7 +123,7 @@ class Turn:
     def stream(self, piece: str) -> None:
         """Shows a piece of the answer to whoever watches. Never waits; nothing is kept unless it is replied."""
         self._check_open()
-        if piece and self._draft.write(piece):
+        if piece and self._draft.write(convert.clean(piece)):
             self._deltas.touch(self._draft)
 
     @property
@@ -272,8 +272,8 @@ class Turn:
 
     async def finish(self, answer: str | None) -> None:
         """Replies with what the handler returned or streamed, if it has not replied."""
-        if self._reply is None and (answer is not None or self._draft.text):
-            await self.reply(answer)
+        if self._reply is None and (answer or self._draft.text):
+            await self.reply(answer or None)
 
     async def has_committed_reply(self) -> bool:
         """Whether the reply is committed, by this attempt or an earlier one."""

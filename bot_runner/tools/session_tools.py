@@ -13,7 +13,7 @@ from chassis import errors, resource_names
 
 HISTORY_BYTES = 80_000
 _ENTRY_CHARS = 8_000
-_MESSAGE_CHARS = 100_000
+_MESSAGE_CHARS = 50_000
 
 
 class SessionsListParams(Params):

@@ -11,11 +11,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from bot_sdk.convert import clean
 from bot_sdk.model import Effect
 from bot_sdk.steps import Json, ToolAnswer, ToolRequest
 from bot_sdk.stubs import TRANSIENT
 from bot_sdk.turn import Turn
 from chassis import errors
+
+MAX_ARGUMENTS_CHARS = 60_000  # at most 256 KiB, and a character has at most 4 bytes
 
 
 class Params(BaseModel):
@@ -61,9 +64,12 @@ class Tool(Generic[P]):
         `step` is given only to make a call again that an earlier attempt left without a result.
         """
         step = step or turn.steps.take_number()
-        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-        request = ToolRequest(self.name, text or "{}", self.effect, call_id, step)
-        return await turn.call_tool(request, lambda: self._make(Call(turn, turn.key("tool", step)), text or "{}"))
+        text = clean(arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()) or "{}"
+        if len(text) > MAX_ARGUMENTS_CHARS:
+            # Cut, it is no JSON any more, so that it is refused as such; the event must have a legal size.
+            text = text[:MAX_ARGUMENTS_CHARS]
+        request = ToolRequest(self.name, text, self.effect, call_id, step)
+        return await turn.call_tool(request, lambda: self._make(Call(turn, turn.key("tool", step)), text))
 
     async def _make(self, call: Call, arguments_json: str) -> ToolAnswer:
         try:

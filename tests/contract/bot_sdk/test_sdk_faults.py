@@ -608,3 +608,78 @@ async def test_a_bot_that_does_not_exist_does_not_keep_the_others_from_being_ser
     worker.drain()
     await running
     assert list(world.registry.registrations[0].worker.bots) == ["bots/main"]
+
+
+async def test_a_cancellation_that_is_the_handlers_own_ends_the_attempt(world):
+    attempts = []
+
+    async def handler(turn):
+        attempts.append(turn.attempt)
+        if turn.attempt == 1:
+            task = asyncio.ensure_future(asyncio.sleep(60))
+            task.cancel()
+            await task
+        return "ok"
+
+    async with world.serving({"main": handler}):
+        await world.router.wait(await world.router.send(SESSION, "x"), "SUCCEEDED")
+    assert attempts == [1, 2]
+    assert world.router.failures[0].error.message == "CancelledError"
+
+
+async def test_one_failure_of_things_done_side_by_side_is_taken_for_what_it_is(world):
+    async def refuse():
+        raise Permanent("never", reason="MODEL_REFUSED")
+
+    async def handler(turn):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(refuse())
+
+    async with world.serving({"main": handler}):
+        await world.router.wait(await world.router.send(SESSION, "x"), "FAILED")
+    assert world.router.failures[0].error.reason == "MODEL_REFUSED"
+
+
+async def test_a_lease_is_extended_on_request(world):
+    async def handler(turn):
+        turn.heartbeat(lease_s=90)
+        await asyncio.sleep(0.05)
+        return "ok"
+
+    async with world.serving({"main": handler}):
+        run = await world.router.send(SESSION, "x")
+        await world.router.wait(run, "SUCCEEDED")
+    (extension,) = [extension for frame in world.router.frames_read for extension in frame.extensions]
+    assert (extension.run, extension.epoch, extension.lease_duration.seconds) == (run, 1, 90)
+
+
+async def test_text_that_no_message_may_hold_is_mended(world):
+    async def handler(turn):
+        turn.stream("a\0b")
+        turn.stream("\ud800")
+
+    async with world.serving({"main": handler}):
+        await world.router.wait(await world.router.send(SESSION, "x"), "SUCCEEDED")
+    assert world.session.log(SESSION).replies() == ["ab?"]
+
+
+async def test_a_turn_that_says_nothing_ends_without_a_reply(world):
+    async def handler(turn):
+        return None
+
+    async with world.serving({"main": handler}):
+        run = await world.router.send(SESSION, "x")
+        await world.router.wait(run, "SUCCEEDED")
+    assert world.session.log(SESSION).replies() == []
+    assert world.router.replies[run] == ""
+
+
+async def test_a_second_reply_is_a_mistake_of_the_handler(world):
+    async def handler(turn):
+        await turn.reply("one")
+        await turn.reply("two")
+
+    async with world.serving({"main": handler}):
+        run = await world.router.send(SESSION, "x")
+        await world.router.wait(run, "SUCCEEDED")
+    assert world.session.log(SESSION).replies() == ["one"]
