@@ -167,7 +167,8 @@ class Client:
                 self._changed.notify_all()
             await reader
         finally:
-            self._socket = None
+            if self._socket is socket:
+                self._socket = None
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -179,6 +180,8 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 frame = await answer
         except WebSocketException as error:
+            if self._socket is socket:
+                self._socket = None  # known here before the reader has run
             raise Disconnected(method) from error
         finally:
             self._answers.pop(number, None)

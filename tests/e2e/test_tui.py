@@ -1,0 +1,73 @@
+"""The unmodified OpenClaw TUI in a terminal: what a person sees when it is pointed at mobot.
+
+It takes no keys in the first moments after it connected, so every key waits for the screen that invites it.
+"""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Mobot
+from stock import StockClient
+from terminal import Terminal, terminal
+
+from benchmarks.openclaw_peer import Installation
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def mobot(default_mobot: Mobot) -> Mobot:
+    return default_mobot
+
+
+@pytest.fixture
+def stock(openclaw: Installation, mobot: Mobot, tmp_path: Path) -> StockClient:
+    return StockClient(openclaw, tmp_path / "openclaw-home", mobot)
+
+
+@pytest.fixture
+def tui(stock: StockClient, tmp_path: Path) -> Iterator[Terminal]:
+    """The TUI, connected and with the history of the main session loaded."""
+    with terminal(stock.command("tui"), stock.environment, tmp_path) as opened:
+        opened.shows("connected", "agent main (Mo)", timeout_s=40)
+        yield opened
+
+
+def say(tui: Terminal, text: str) -> None:
+    tui.type(text)
+    tui.shows(text)
+    tui.press("Enter")
+
+
+def test_a_person_talks_switches_starts_over_and_is_stopped_from_losing_a_persistent_session(
+    tui: Terminal, stock: StockClient
+) -> None:
+    word = f"w{uuid.uuid4().hex[:8]}"
+    say(tui, f"hello {word}")
+    tui.shows(f"Mo here. You said: hello {word}")
+
+    say(tui, "count 200")
+    tui.shows("1 2 3 4 5")
+    tui.press("Escape")
+    tui.shows("aborted")
+
+    kept = f"agent:main:kept-{word}"
+    stock.call("sessions.create", key=kept, label=f"Kept {word}", persistent=True)
+    say(tui, "/sessions")
+    tui.shows(f"Kept {word}")
+    tui.press("Escape")
+
+    say(tui, f"/session {kept}")
+    tui.shows(f"session kept-{word}")
+    say(tui, f"stay {word}")
+    tui.shows(f"You said: stay {word}")
+    say(tui, "/reset")
+    tui.shows("Cannot reset persistent session")
+    assert [m["role"] for m in stock.call("chat.history", sessionKey=kept)["messages"]] == ["user", "assistant"]
+
+    say(tui, "/session main")
+    tui.shows("session main")
+    say(tui, "/new")
+    tui.shows("session tui-")
