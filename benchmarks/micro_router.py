@@ -1,7 +1,8 @@
 """What the router costs by itself: sends over a stream, deliveries and completions over another, each fsync'd.
 
-Everything runs in one process, on local channels, with a session service that acknowledges and stores nothing; so the numbers are the router's own. `python benchmarks/micro_router.py [--profile] [--sessions N] [--messages N]`
-prints one JSON line.
+Everything runs in one process, on local channels, with a session service that acknowledges and stores nothing; so the
+numbers are the router's own. `python benchmarks/micro_router.py [--profile] [--sessions N] [--messages N]` prints one
+JSON line.
 """
 
 import argparse

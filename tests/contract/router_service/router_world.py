@@ -29,12 +29,15 @@ SECRET = "a secret of tests"
 class RegistryStandIn(registry_service_pb2_grpc.RegistryServiceServicer):
     def __init__(self):
         self.bots = {}
+        self.down = False
         for name in ("bots/main", "bots/other", "bots/third"):
             self.bots[name] = registry_service_pb2.GetBotResponse()
             self.bots[name].bot.name = name
             self.bots[name].bot.concurrency = 1000
 
     async def GetBot(self, request, context):
+        if self.down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "down for a test")
         if request.name not in self.bots:
             raise NotFound("no such bot", reason="BOT_NOT_FOUND")
         return self.bots[request.name]

@@ -1,0 +1,225 @@
+"""Leases: credit, fencing, expiry, and workers that come back."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+from chassis.status import from_rpc_error
+from mobot.router.v1 import message_pb2, router_service_pb2
+from router_world import Worker, draft, send, until
+
+A = "bots/main/sessions/a"
+B = "bots/main/sessions/b"
+
+
+async def reason_of(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value).reason
+
+
+async def test_no_more_is_delivered_than_the_worker_has_credit_for(world, stub):
+    worker = await Worker(stub, credit=2).start()
+    for number in range(5):
+        await send(stub, session=f"bots/main/sessions/s{number}")
+    first, second = await worker.delivery(), await worker.delivery()
+    await asyncio.sleep(0.05)
+    assert worker.deliveries.empty()
+    await worker.complete(first)
+    third = await worker.delivery()
+    await asyncio.sleep(0.05)
+    assert worker.deliveries.empty()
+    await worker.send(credit=5)
+    await worker.delivery()
+    await worker.delivery()
+    for delivery in (second, third):
+        await worker.complete(delivery)
+
+
+async def test_a_bot_works_on_no_more_sessions_than_its_concurrency(world, stub):
+    world.registry.bots["bots/main"].bot.concurrency = 2
+    worker = await Worker(stub).start()
+    for number in range(4):
+        await send(stub, session=f"bots/main/sessions/s{number}")
+    first = await worker.delivery()
+    await worker.delivery()
+    await asyncio.sleep(0.05)
+    assert worker.deliveries.empty()
+    await worker.complete(first)
+    await worker.delivery()
+
+
+async def test_sessions_that_wait_longer_are_not_starved_by_a_busy_one(world, stub):
+    worker = await Worker(stub, credit=1).start()
+    for number in range(5):
+        await send(stub, f"a{number}")
+    await send(stub, "b0", session=B)
+    order = []
+    for _ in range(6):
+        delivery = await worker.delivery()
+        order.append(delivery.message.draft.parts[0].text)
+        await worker.complete(delivery)
+    assert order.index("b0") <= 2
+    assert [text for text in order if text[0] == "a"] == [f"a{n}" for n in range(5)]
+
+
+async def test_a_lease_outlives_its_stream_and_the_worker_comes_back_with_it(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    delivery = await worker.delivery()
+    await worker.cut()
+    back = await Worker(stub, held=[("k", delivery.epoch), ("gone", 7)]).start()
+    assert [(held.run, held.epoch) for held in back.welcome.confirmed_leases] == [("k", 1)]
+    assert [(held.run, held.epoch) for held in back.welcome.lost_leases] == [("gone", 7)]
+    assert (await back.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
+    assert world.sessions.ids(A).count("run/k/started/1") == 1
+
+
+async def test_a_worker_that_does_not_come_back_loses_its_leases_and_is_fenced_off(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    delivery = await worker.delivery()
+    await worker.cut()
+    other = await Worker(stub, name="workers/w2").start()
+    await world.advance(10)
+    assert other.deliveries.empty()
+    await world.advance(6)
+    again = await other.delivery()
+    assert (again.attempt, again.message.run) == (2, "k")
+    assert again.epoch > delivery.epoch
+    late = message_pb2.Completion(run="k", epoch=delivery.epoch)
+    request = router_service_pb2.CompleteDeliveryRequest(completion=late)
+    assert await reason_of(stub.CompleteDelivery(request)) == "LEASE_LOST"
+    back = await Worker(stub, held=[("k", delivery.epoch)]).start()
+    assert [held.run for held in back.welcome.lost_leases] == ["k"]
+    await other.complete(again)
+    await until(lambda: world.sessions.outcomes(A) == {"k": "SUCCEEDED"})
+    assert "run/k/retrying/1" in world.sessions.ids(A)
+
+
+async def test_an_open_stream_keeps_leases_alive_for_any_time(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub)
+    delivery = await worker.delivery()
+    for _ in range(10):
+        await world.advance(10)
+    assert (await worker.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
+
+
+async def test_another_process_of_the_same_name_takes_the_work_over_at_once(world, stub):
+    old = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    first = await old.delivery()
+    new = await Worker(stub).start()
+    await asyncio.wait_for(old.ended.wait(), 3)
+    assert old.error[0] == "FAILED_PRECONDITION"
+    again = await new.delivery()
+    assert (again.attempt, again.message.run) == (2, "k")
+    assert again.epoch > first.epoch
+
+
+async def test_a_worker_that_drains_finishes_what_it_has_and_gets_nothing_new(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub)
+    delivery = await worker.delivery()
+    await worker.send(drain=True)
+    await until(lambda: world.router._dispatcher.current_attachments()[0].draining)
+    await send(stub, session=B)
+    await asyncio.sleep(0.05)
+    assert worker.deliveries.empty()
+    await worker.complete(delivery)
+    await asyncio.wait_for(worker.ended.wait(), 3)
+    assert worker.error is None
+    other = await Worker(stub, name="workers/w2").start()
+    assert (await other.delivery()).session == B
+
+
+async def test_work_left_by_a_drained_worker_goes_on_elsewhere_at_once(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub)
+    await worker.delivery()
+    other = await Worker(stub, name="workers/w2").start()
+    await worker.send(drain=True)
+    await until(lambda: world.router._dispatcher.room.attachments[1].draining)
+    await worker.cut()
+    assert (await other.delivery()).attempt == 2
+
+
+async def test_a_bad_first_frame_ends_the_stream(stub):
+    call = stub.Attach()
+    await call.write(router_service_pb2.AttachRequest(credit=1))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+        raise grpc.aio.AioRpcError(await call.code(), await call.initial_metadata(), await call.trailing_metadata())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_worker_may_speak_for_itself_alone(world):
+    stub = world.stub(principal="workers/w9")
+    good = await Worker(stub, name="workers/w9").start()
+    assert good.error is None
+    bad = await Worker(stub, name="workers/w1").start()
+    await asyncio.wait_for(bad.ended.wait(), 3)
+    assert bad.error[0] == "PERMISSION_DENIED"
+
+
+async def test_a_worker_that_cannot_stream_pulls(world, stub):
+    pull = router_service_pb2.PullDeliveriesRequest(worker="workers/p", bots=["bots/main"], max_deliveries=5)
+    assert not (await stub.PullDeliveries(pull)).deliveries
+    for number in range(3):
+        await send(stub, session=f"bots/main/sessions/s{number}")
+    found = (await stub.PullDeliveries(pull)).deliveries
+    assert len(found) == 3
+    done = message_pb2.Completion(run=found[0].message.run, epoch=found[0].epoch)
+    settled = await stub.CompleteDelivery(router_service_pb2.CompleteDeliveryRequest(completion=done))
+    assert settled.settlement.state == message_pb2.MESSAGE_STATE_SUCCEEDED
+    extension = message_pb2.Extension(run=found[1].message.run, epoch=found[1].epoch)
+    extension.lease_duration.seconds = 60
+    await stub.ExtendDelivery(router_service_pb2.ExtendDeliveryRequest(extension=extension))
+    await world.advance(20)
+    again = (await stub.PullDeliveries(pull)).deliveries
+    assert [(d.message.run, d.attempt) for d in again] == [(found[2].message.run, 2)]
+
+
+async def test_a_waiting_pull_gets_mail_as_it_comes(world, stub):
+    pull = router_service_pb2.PullDeliveriesRequest(worker="workers/p", bots=["bots/main"])
+    pull.wait.seconds = 5
+    waiting = asyncio.ensure_future(stub.PullDeliveries(pull))
+    await asyncio.sleep(0.02)
+    await send(stub)
+    assert len((await asyncio.wait_for(waiting, 3)).deliveries) == 1
+
+
+async def test_mail_for_bots_added_later_is_delivered(world, stub):
+    await send(stub, session="bots/other/sessions/x")
+    worker = await Worker(stub).start()
+    await worker.send(bots=["bots/main", "bots/other"])
+    assert (await worker.delivery()).session == "bots/other/sessions/x"
+
+
+async def test_a_bot_that_is_switched_off_gets_no_work_until_it_is_on_again(world, stub):
+    world.registry.bots["bots/main"].bot.enabled = False
+    worker = await Worker(stub).start()
+    await send(stub)
+    await asyncio.sleep(0.03)
+    assert worker.deliveries.empty()
+    world.registry.bots["bots/main"].bot.enabled = True
+    world.router._bots._ttl_s = 0
+    world.router._bots._known.clear()
+    await world.advance(6)
+    await worker.delivery()
+
+
+async def test_a_stream_ends_when_the_router_drains_and_its_leases_stay(world, stub):
+    worker = await Worker(stub).start()
+    await stub.SendMessage(router_service_pb2.SendMessageRequest(message=draft(idempotency_key="k")))
+    delivery = await worker.delivery()
+    await world.router.end_watches()
+    await asyncio.wait_for(worker.ended.wait(), 3)
+    assert worker.error[0] == "UNAVAILABLE"
+    await world.restart()
+    back = await Worker(world.stub(), held=[("k", delivery.epoch)]).start()
+    assert [held.run for held in back.welcome.confirmed_leases] == ["k"]
+    assert (await back.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
