@@ -130,7 +130,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
 
     async def readiness() -> Mapping[str, bool]:
         answers = await asyncio.gather(*(_is_serving(dialer, service) for service in _UPSTREAM))
-        return {**dict(zip(_UPSTREAM, answers, strict=True)), "watch": services.streams.is_attached}
+        return {**dict(zip(_UPSTREAM, answers, strict=True)), "watch": services.streams.is_ready}
 
     app = create_app(edge, readiness=readiness, telemetry=telemetry, control_ui_dir=settings.gateway_control_ui_dir)
     return Gateway(app, hub, services, settings)

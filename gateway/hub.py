@@ -41,6 +41,9 @@ class Hub:
         self._connections: dict[str, Connection] = {}
         self._connect_times: dict[str, int] = {}
         self._presence_changed = asyncio.Event()
+        self._occupied = asyncio.Event()
+        self._vacant = asyncio.Event()
+        self._vacant.set()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -48,7 +51,23 @@ class Hub:
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._connections.values()))
 
+    async def wait_occupied(self) -> None:
+        """Returns when a client is connected."""
+        await self._occupied.wait()
+
+    async def wait_vacant(self, for_s: float) -> None:
+        """Returns when no client has been connected for `for_s` seconds."""
+        while True:
+            await self._vacant.wait()
+            try:
+                async with asyncio.timeout(for_s):
+                    await self._occupied.wait()
+            except TimeoutError:
+                return
+
     def add(self, connection: Connection) -> None:
+        self._occupied.set()
+        self._vacant.clear()
         self._connections[connection.client.conn_id] = connection
         self._connect_times[connection.client.conn_id] = self.now_ms()
         self._touch_presence()
@@ -56,6 +75,9 @@ class Hub:
     def remove(self, connection: Connection) -> None:
         self._connections.pop(connection.client.conn_id, None)
         self._connect_times.pop(connection.client.conn_id, None)
+        if not self._connections:
+            self._occupied.clear()
+            self._vacant.set()
         self._touch_presence()
 
     def broadcast(self, event: Event, *, to: Callable[[Connection], bool] | None = None) -> None:

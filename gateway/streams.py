@@ -10,7 +10,7 @@ import grpc.aio
 import orjson
 
 from chassis import errors as app_errors
-from gateway import frames
+from gateway import errors, frames
 from gateway.connection import Connection
 from gateway.hub import Hub
 from gateway.metrics import GatewayMetrics
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 SessionStub: TypeAlias = "session_service_pb2_grpc.SessionServiceAsyncStub"
 
 _RUN_EVENTS = 200
+_ATTACH_TIMEOUT_S = 5.0
+# A page that is loaded anew, or a command line that calls again and again, finds the watch still in place.
+_LINGER_S = 30.0
 
 
 class Streams:
@@ -34,30 +37,54 @@ class Streams:
         self._hub = hub
         self._metrics = metrics
         self._delta_interval_s = delta_interval_s
-        self._feed = TurnFeed(self._tell, hub.now_ms, lambda: len(hub) > 0)
+        self._feed = self._new_feed()
         self._attached = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Follows the log until cancelled."""
+        """Follows the log while somebody is connected, until cancelled.
+
+        With nobody to tell, every event would still be encoded, sent and decoded; whoever connects reads what is there
+        and then hears what follows.
+        """
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            await self._follow_all()
+            while True:
+                await self._hub.wait_occupied()
+                following = tasks.create_task(self._follow_all())
+                try:
+                    await self._hub.wait_vacant(_LINGER_S)
+                finally:
+                    following.cancel()
+                    await asyncio.wait({following})
+                    self._attached.clear()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every client that is connected would hear what happens."""
+        return self._attached.is_set() or not len(self._hub)
 
     @property
     def is_attached(self) -> bool:
         """Whether the watch is in place, so that nothing that happens from now on goes unheard."""
         return self._attached.is_set()
 
-    async def wait_attached(self, timeout_s: float) -> bool:
-        """The same, after waiting for it."""
+    async def ensure_attached(self) -> None:
+        """Waits until it is: in the first moments of the gateway, and of the first client after a silence.
+
+        Raises:
+            RequestRefused: the session service does not answer; the client is told to try again.
+        """
+        if self._attached.is_set():
+            return
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(_ATTACH_TIMEOUT_S):
                 await self._attached.wait()
         except TimeoutError:
-            return False
-        return True
+            raise errors.unavailable(
+                "gateway starting; retry shortly", retry_after_ms=500, reason="startup-sidecars"
+            ) from None
 
     def text_of_run(self, run: str) -> str:
         return self._feed.text_of_run(run)
@@ -81,6 +108,8 @@ class Streams:
 
     async def _follow_all(self) -> None:
         request = session_service_pb2.WatchEventsRequest(include_deltas=True, include_sessions=True)
+        # What an earlier watch knew of runs is stale by now; running answers arrive whole when the watch begins.
+        self._feed = self._new_feed()
         pacer = _Pacer(self._feed, self._delta_interval_s)
         try:
             async with aclosing(follow(self._sessions, request, on_reconnect=self._count_reconnect)) as incoming:
@@ -96,6 +125,9 @@ class Streams:
                     self._attached.set()
         finally:
             pacer.stop()
+
+    def _new_feed(self) -> TurnFeed:
+        return TurnFeed(self._tell, self._hub.now_ms, lambda: len(self._hub) > 0)
 
     def _tell(self, outgoing: Outgoing) -> None:
         what = outgoing.what

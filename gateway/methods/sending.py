@@ -30,7 +30,6 @@ _LABELS = (
     "replyToId",
     "extraSystemPrompt",
 )
-_ATTACH_TIMEOUT_S = 5.0
 _MAX_LABEL_CHARS = 1024
 _MAX_TEXT_BYTES = 1024 * 1024
 _MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -82,8 +81,7 @@ def user_draft(
 
 async def deliver(services: Services, draft: message_pb2.MessageDraft) -> message_pb2.Receipt:
     """Hands mail to the router. In the first moments of the gateway it waits until the turn would be heard."""
-    if not services.streams.is_attached and not await services.streams.wait_attached(_ATTACH_TIMEOUT_S):
-        raise errors.unavailable("gateway starting; retry shortly", retry_after_ms=500, reason="startup-sidecars")
+    await services.streams.ensure_attached()
     return await services.mail.send(draft)
 
 

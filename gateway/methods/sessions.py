@@ -71,6 +71,8 @@ class SessionMethods:
 
     async def subscribe(self, call: Call) -> object:
         call.connection.wants_sessions = True
+        # A list read after this answer must not be older than the first event that is heard.
+        await self._services.streams.ensure_attached()
         if not call.params:
             return {"subscribed": True}
         return {"subscribed": True, "list": await listing.list_sessions(self._services, call.params)}
@@ -82,6 +84,7 @@ class SessionMethods:
     async def subscribe_messages(self, call: Call) -> object:
         key = self._session(call).key
         call.connection.message_keys.add(key)
+        await self._services.streams.ensure_attached()
         answer: dict[str, object] = {"subscribed": True, "key": key}
         if call.params.get("includeApprovals"):
             answer["approvalReplay"] = {

@@ -16,7 +16,6 @@ async def get(edge, path, **options):
 
 async def test_liveness_and_readiness(edge):
     assert (await get(edge, "/healthz")).json() == {"ok": True}
-    assert await edge.gateway.services.streams.wait_attached(5)
     ready = await get(edge, "/readyz")
 
     assert (ready.status_code, ready.json()["services"]) == (
@@ -89,3 +88,10 @@ def test_a_taken_port_is_a_clear_error():
     assert isinstance(refused.value, errors.FailedPrecondition)
     assert f"127.0.0.1:{port}" in refused.value.message
     assert "MOBOT_PORT" in refused.value.message
+
+
+async def test_nobody_is_watched_for_until_somebody_connects(edge):
+    assert not edge.gateway.services.streams.is_attached
+    async with edge.client() as client:
+        await client.call("sessions.subscribe", {})
+        assert edge.gateway.services.streams.is_attached
