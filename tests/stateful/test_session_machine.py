@@ -1,0 +1,297 @@
+"""Sessions against a simple model: any order of creating, appending, resetting, putting away, watching and restarting.
+
+The service is real and called over a local channel; a restart closes the store and opens it again.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from session_world import Watcher, World, append_to, finished, message, name, pb, started
+
+from chassis.migrations import upgrade_database
+from chassis.status import from_rpc_error
+from mobot.session.v1 import session_pb2
+from session_service.__main__ import MIGRATIONS
+
+IDS = st.sampled_from(["a", "b", "main"])
+EPOCHS = st.integers(0, 3)
+NUMBERS = st.integers(0, 5)
+
+
+@cache
+def empty_store() -> tempfile.TemporaryDirectory[str]:
+    """A directory with a store to be copied; it is removed when the process ends."""
+    directory = tempfile.TemporaryDirectory(prefix="mobot-machine-")
+    upgrade_database(f"sqlite:///{directory.name}/store.sqlite3", MIGRATIONS)
+    return directory
+
+
+@dataclass
+class Expected:
+    """What the model knows of a session."""
+
+    persistent: bool = False
+    labelled: bool = False
+    state: str = "active"
+    mark: int = 0
+    log: list[str] = field(default_factory=list)
+    start: int = 0
+    active: set[str] = field(default_factory=set)
+
+
+class SessionMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.directory = Path(tempfile.mkdtemp(prefix="mobot-machine-"))
+        shutil.copy(Path(empty_store().name) / "store.sqlite3", self.directory)
+        self.world = World(f"sqlite:///{self.directory / 'store.sqlite3'}", data_dir=self.directory)
+        self.run(self.world.start())
+        self.stub = self.world.stub()
+        self.expected: dict[str, Expected] = {}
+        self.seen: list[tuple[str, int, str]] = []
+        self.order: list[tuple[str, int, str]] = []
+        self.tokens: list[tuple[str, int]] = []
+        self.watcher = self.run(self.attach(""))
+
+    def run(self, work):
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    async def attach(self, token: str) -> Watcher:
+        request = pb.WatchEventsRequest(resume_token=token)
+        return await Watcher(self.stub.WatchEvents(request)).caught_up()
+
+    def refused(self, call) -> str:
+        """The reason of the refusal, "" when the call was answered."""
+
+        async def attempt() -> str:
+            try:
+                await call()
+            except grpc.aio.AioRpcError as error:
+                return from_rpc_error(error).reason
+            return ""
+
+        return self.run(attempt())
+
+    def note(self, session: str, event: str) -> None:
+        expected = self.expected[session]
+        expected.log.append(event)
+        self.order.append((session, len(expected.log), event))
+
+    # What may happen.
+
+    @rule(session=IDS, persistent=st.booleans(), policy=st.sampled_from([1, 2, 3]))
+    def create(self, session, persistent, policy):
+        request = pb.CreateSessionRequest(
+            parent="bots/main",
+            session_id=session,
+            session=session_pb2.Session(persistent=persistent, label=f"Label {session}"),
+            conflict_policy=policy,
+        )
+        reason = self.refused(lambda: self.stub.CreateSession(request))
+        known = self.expected.get(session)
+        if known is None:
+            assert reason == ""
+            self.expected[session] = Expected(persistent=persistent, labelled=True)
+            self.note(session, "session_created")
+        elif known.state == "deleted":
+            assert reason == "SESSION_DELETED"
+        elif policy == 1:
+            assert reason == "SESSION_ALREADY_EXISTS"
+        elif policy == 3 and known.persistent:
+            assert reason == "SESSION_PERSISTENT"
+        else:
+            assert reason == ""
+            if policy == 3:
+                if known.state == "archived":
+                    known.state = "active"
+                    self.note(session, "session_unarchived")
+                self.reset_model(session)
+                if persistent or not known.labelled:
+                    known.persistent, known.labelled = persistent, True
+                    self.note(session, "session_updated")
+
+    def reset_model(self, session: str) -> None:
+        expected = self.expected[session]
+        expected.start = len(expected.log)
+        self.note(session, "session_reset")
+
+    @rule(session=IDS, first=NUMBERS, count=st.integers(1, 3), epoch=EPOCHS, ensure=st.booleans())
+    def append(self, session, first, count, epoch, ensure):
+        ids = [f"m{number}" for number in range(first, first + count)]
+        events = [message(event_id) for event_id in ids]
+        reason = self.refused(lambda: append_to(self.stub, name(session), *events, epoch=epoch, ensure=ensure))
+        self.appended(session, ids, epoch, ensure, reason)
+
+    @rule(session=IDS, number=NUMBERS, epoch=EPOCHS, end=st.booleans())
+    def run_event(self, session, number, epoch, end):
+        run = f"r{number}"
+        event = finished(run) if end else started(run)
+        ends_active = end and session in self.expected and run in self.expected[session].active
+        reason = self.refused(lambda: append_to(self.stub, name(session), event, epoch=epoch))
+        fresh = session in self.expected and event.id not in self.expected[session].log
+        self.appended(session, [event.id], epoch, False, reason, in_any_state=ends_active)
+        if reason == "" and fresh:
+            (self.expected[session].active.discard if end else self.expected[session].active.add)(run)
+
+    def appended(self, session, ids, epoch, ensure, reason, *, in_any_state=False):
+        known = self.expected.get(session)
+        if known is None:
+            if not ensure:
+                assert reason == "SESSION_NOT_FOUND"
+                return
+            known = self.expected[session] = Expected()
+            self.note(session, "session_created")
+        fresh = [event_id for event_id in ids if event_id not in known.log]
+        if fresh and known.state != "active" and not in_any_state:
+            assert reason == f"SESSION_{known.state.upper()}"
+        elif 0 < epoch < known.mark:
+            assert reason == "FENCED"
+        else:
+            assert reason == ""
+            known.mark = max(known.mark, epoch)
+            for event_id in fresh:
+                self.note(session, event_id)
+
+    @rule(session=IDS)
+    def reset(self, session):
+        reason = self.refused(lambda: self.stub.ResetSession(pb.ResetSessionRequest(name=name(session))))
+        known = self.expected.get(session)
+        if known is None:
+            assert reason == "SESSION_NOT_FOUND"
+        elif known.state == "deleted":
+            assert reason == "SESSION_DELETED"
+        elif known.persistent:
+            assert reason == "SESSION_PERSISTENT"
+        elif known.state == "archived":
+            assert reason == "SESSION_ARCHIVED"
+        else:
+            assert reason == ""
+            self.reset_model(session)
+
+    @rule(session=IDS, persistent=st.booleans())
+    def protect(self, session, persistent):
+        request = pb.UpdateSessionRequest(session=session_pb2.Session(name=name(session), persistent=persistent))
+        request.update_mask.paths.append("persistent")
+        reason = self.refused(lambda: self.stub.UpdateSession(request))
+        known = self.expected.get(session)
+        if known is None:
+            assert reason == "SESSION_NOT_FOUND"
+        elif known.state == "deleted":
+            assert reason == "SESSION_DELETED"
+        elif persistent and not known.labelled:
+            assert reason == "LABEL_REQUIRED"
+        elif known.persistent != persistent:
+            known.persistent = persistent
+            self.note(session, "session_updated")
+
+    @rule(session=IDS, verb=st.sampled_from(["Archive", "Unarchive", "Delete", "Undelete"]))
+    def put_away(self, session, verb):
+        request = getattr(pb, f"{verb}SessionRequest")(name=name(session))
+        reason = self.refused(lambda: getattr(self.stub, f"{verb}Session")(request))
+        known = self.expected.get(session)
+        if known is None:
+            assert reason == "SESSION_NOT_FOUND"
+        elif verb in ("Archive", "Delete") and session == "main":
+            assert reason == "SESSION_IS_MAIN"
+        elif verb in ("Archive", "Unarchive") and known.state == "deleted":
+            assert reason == "SESSION_DELETED"
+        else:
+            assert reason == ""
+            self.put_away_model(session, verb)
+
+    def put_away_model(self, session, verb):
+        known = self.expected[session]
+        before = known.state
+        if verb == "Archive":
+            known.state = "archived"
+        elif verb == "Unarchive":
+            known.state = "active"
+        elif verb == "Delete":
+            known.state = "deleted"
+            self.was = getattr(self, "was", {}) | ({} if before == "deleted" else {session: before})
+        elif before == "deleted":
+            known.state = self.was[session]
+        if known.state != before:
+            self.note(session, f"session_{verb.lower()}d")
+
+    @rule(picked=st.integers(0, 1000))
+    def watch_again_from_an_earlier_token(self, picked):
+        self.keep_up()
+        if self.tokens:
+            token, at = self.tokens[picked % len(self.tokens)]
+            again = self.run(self.attach(token))
+            assert self.lines(again) == self.order[at:]
+            again.stop()
+
+    @rule()
+    def restart(self):
+        self.keep_up()
+        token, self.seen = self.watcher.token, self.seen + self.lines(self.watcher)
+        self.watcher.stop()
+        self.run(self.world.restart())
+        self.stub = self.world.stub()
+        self.watcher = self.run(self.attach(token))
+
+    # What always holds.
+
+    @invariant()
+    def the_watcher_saw_each_event_once_and_in_order(self):
+        self.keep_up()
+        assert self.seen + self.lines(self.watcher) == self.order
+        self.tokens.append((self.watcher.token, len(self.order)))
+
+    @invariant()
+    def logs_and_rows_are_as_expected(self):
+        for session, expected in self.expected.items():
+            page = self.run(self.history(session))
+            assert [event.sequence for event in page.events] == list(range(1, len(expected.log) + 1))
+            assert [self.line(event) for event in page.events] == expected.log
+            row = page.session
+            assert (row.last_sequence, row.start_sequence) == (len(expected.log), expected.start)
+            assert (row.persistent, row.epoch) == (expected.persistent, expected.mark)
+            assert session_pb2.SessionState.Name(row.state) == f"SESSION_STATE_{expected.state.upper()}"
+            assert set(row.active_runs) == expected.active
+            assert row.message_count == sum(line.startswith("m") for line in expected.log[expected.start :])
+
+    async def history(self, session: str) -> pb.ListEventsResponse:
+        request = pb.ListEventsRequest(parent=name(session), filter=pb.EventFilter(session_uid="*"))
+        return await self.stub.ListEvents(request)
+
+    def keep_up(self) -> None:
+        missing = len(self.order) - len(self.seen)
+        self.run(self.watcher.has(missing))
+
+    def lines(self, watcher: Watcher) -> list[tuple[str, int, str]]:
+        return [(event.session.rpartition("/")[2], event.sequence, self.line(event)) for event in watcher.events]
+
+    def line(self, event) -> str:
+        return event.WhichOneof("payload") if event.id.startswith("session/") else event.id
+
+    def teardown(self) -> None:
+        self.watcher.stop()
+        self.run(self.world.stop())
+        self.loop.close()
+        shutil.rmtree(self.directory)
+
+
+SessionMachine.TestCase.settings = settings(
+    max_examples=30,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.stateful
+class TestSessionMachine(SessionMachine.TestCase):
+    """Run by hypothesis."""
