@@ -38,10 +38,10 @@ def spoken(request):
 
 
 async def test_an_answer_is_streamed_and_committed_with_its_usage(ask, world, endpoint):
-    endpoint.answers = [Answer(words=["Hel", "lo ", "you"])]
+    endpoint.answers = [Answer(words=["Good ", "mor", "ning"])]
     message = await ask("hi")
     event = world.session.log(SESSION).by_id[f"run/{message.run}/reply"]
-    assert event.message.parts[0].text == "Hello you"
+    assert event.message.parts[0].text == "Good morning"
     assert event.message.model == "openai/fake"
     assert event.message.stop_reason == "stop"
     assert (event.message.usage.input_tokens, event.message.usage.output_tokens) == (11, 7)
