@@ -26,7 +26,7 @@ SessionStub: TypeAlias = "session_service_pb2_grpc.SessionServiceAsyncStub"
 _RUN_EVENTS = 200
 _ATTACH_TIMEOUT_S = 5.0
 # A page that is loaded anew, or a command line that calls again and again, finds the watch still in place.
-_LINGER_S = 30.0
+_LINGER_S = 5.0
 
 
 class Streams:
