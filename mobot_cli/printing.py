@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_PIPE_COLUMNS = 100_000
+
 
 def print_json(value: object) -> None:
     """One JSON document, indented."""
@@ -40,7 +42,8 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, empty: s
         table.add_column(head, overflow="fold")
     for line in lines:
         table.add_row(*line)
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
+    # In a pipe nothing is folded: a key cut in two is found by no grep.
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
 
 
 def print_line(text: str) -> None:

@@ -13,6 +13,12 @@ def test_a_long_text_is_cut_with_a_mark():
     assert printing.clean("abcdef", limit=4) == "abc…"
 
 
+def test_a_table_in_a_pipe_is_not_folded(capsys):
+    key = f"agent:main:{'long' * 60}"
+    printing.print_table(["SESSION", "LABEL"], [[key, "Label"]], empty="")
+    assert f"{key}  Label" in capsys.readouterr().out
+
+
 def test_a_message_is_one_block_with_its_speaker():
     event = event_pb2.Event(
         sequence=3,
