@@ -34,7 +34,7 @@ def sqlite_templates(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate
 def schema(request: pytest.FixtureRequest) -> str | None:
     """The migrations that the test's database has had when the test begins.
 
-    They are those of the service that the folder of the test is named for (tests/integration/session_service); elsewhere
+    They are those of the service that the folder of the test is named for, as in integration/session_service; elsewhere
     None, for an empty database. A folder or a test that wants another one overrides this.
     """
     service = request.path.parent.name
