@@ -20,6 +20,9 @@ from session_service.store.transaction import Encode, HeadCache, Transaction, Wr
 
 T = TypeVar("T")
 
+# Request ids are kept for days; how punctually they are forgotten matters little.
+_SWEEP_INTERVAL_US = 3_600_000_000
+
 
 class Listener(Protocol):
     """Who wants to know of commits."""
@@ -67,6 +70,7 @@ class Store:
         self.heads = HeadCache()
         self._kind = self._writer.kind("session", self._handle, after_commit=self._announce)
         self._listener: Listener | None = None
+        self._swept = 0
 
     def listen(self, listener: Listener) -> None:
         self._listener = listener
@@ -104,6 +108,9 @@ class Store:
 
     def _handle(self, conn: Connection, items: Sequence[Append | _Write]) -> Sequence[Written[Any] | AppError]:
         tx = Transaction(conn, self)
+        if tx.now - self._swept > _SWEEP_INTERVAL_US:
+            self._swept = tx.now
+            idempotency.sweep(conn, LEDGER, from_micros(tx.now))
         with_sessions = self._listener is not None and self._listener.wants_sessions
         results: list[Written[Any] | AppError] = []
         at = 0

@@ -268,8 +268,8 @@ async def _result(call):
     return await call
 
 
-async def test_a_watcher_that_reads_slowly_is_served_from_the_log_and_misses_nothing(store_url, tmp_path):
-    world = World(store_url, data_dir=tmp_path, watch_queue_events=10)
+async def test_a_watcher_that_reads_slowly_is_served_from_the_log_and_misses_nothing(sqlite_url, tmp_path):
+    world = World(sqlite_url, data_dir=tmp_path, watch_queue_events=10)
     await world.start()
     stub = world.stub()
     await create(stub, "a")
@@ -282,8 +282,8 @@ async def test_a_watcher_that_reads_slowly_is_served_from_the_log_and_misses_not
     await world.stop()
 
 
-async def test_a_watcher_that_stopped_reading_is_closed_and_resumes_with_its_last_token(store_url, tmp_path):
-    world = World(store_url, data_dir=tmp_path, slow_after_s=0.05, slow_events=50, watch_queue_events=10)
+async def test_a_watcher_that_stopped_reading_is_closed_and_resumes_with_its_last_token(sqlite_url, tmp_path):
+    world = World(sqlite_url, data_dir=tmp_path, slow_after_s=0.05, slow_events=50, watch_queue_events=10)
     await world.start()
     stub = world.stub()
     await create(stub, "a")
