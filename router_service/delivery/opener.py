@@ -114,10 +114,12 @@ class Opener:
 
     def close_run(self, ended: EndedRun, draft: message_pb2.MessageDraft | None, *, opened: bool) -> None:
         """A run has ended; `opened` says that its message is known to be in the log."""
+        self._store.unlogged.add(ended.message_id)
         with_message = not opened and ended.state is not MessageState.REJECTED
         self._put(_Entry(ended.session, ended.message_id, ended=ended, draft=draft, with_message=with_message))
 
     def retry_run(self, retrying: RetryingRun) -> None:
+        self._store.unlogged.add(retrying.message_id)
         self._put(_Entry(retrying.session, retrying.message_id, retrying=retrying))
 
     async def run(self) -> None:
@@ -258,6 +260,7 @@ class Opener:
     def _post_logged(self) -> None:
         if self._ended or self._retried:
             self._store.mail.post(Logged(ended=tuple(self._ended), retried=tuple(self._retried)))
+            self._store.unlogged.difference_update(self._ended, self._retried)
             self._ended.clear()
             self._retried.clear()
 

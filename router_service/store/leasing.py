@@ -1,12 +1,13 @@
 """Handing the heads of mailboxes to workers, and what happens to a lease while it lives."""
 
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import select
 
 from router_service.domain.errors import LeaseLost, NotDeadLettered
-from router_service.domain.mail import Lease
+from router_service.domain.mail import EndedRun, Lease, RetryingRun
 from router_service.domain.state import LIVE, MessageState
 from router_service.models import ATTACHMENT
 from router_service.store.accepting import Rules, put
@@ -25,6 +26,7 @@ from router_service.store.items import (
     Reject,
     StopAsking,
 )
+from router_service.store.reads import unlogged_runs
 from router_service.store.work import Box, Facts, Work
 
 _LEASE: Final = (
@@ -175,12 +177,18 @@ def stop_asking(work: Work, item: StopAsking, _rules: Rules) -> None:
         work.update(_ASK, (item.message_id, None))
 
 
-def lease_heads(work: Work) -> None:
-    """Leases the heads of mailboxes that are free and have an offer. Comes last in a transaction."""
+def lease_heads(work: Work, unlogged: Set[str]) -> None:
+    """Leases the heads of mailboxes that are free and have an offer. Comes last in a transaction.
+
+    Another replica may have died, or be slow, before it wrote the end of the run before into the session's log: what is
+    not in `unlogged` (which this process is writing) is written again by whoever gives the next lease.
+    """
     now_us = work.now_us
     ready = {session: offers for session, offers in work.offers.items() if work.boxes[session].ready(now_us)}
     if not ready:
         return
+    if not work.single_process:
+        _redrive(work, ready, unlogged)
     stored = [session for session in ready if work.boxes[session].queued > len(work.fresh.get(session, ()))]
     heads = work.heads(stored) if stored else {}
     for session, offers in ready.items():
@@ -194,6 +202,14 @@ def lease_heads(work: Work) -> None:
             end(work, box, head, MessageState.EXPIRED, error_reason="EXPIRED", error_message="its expire time passed")
             continue  # the mailbox is reported as ready and comes again
         _lease(work, box, head, offers[0])
+
+
+def _redrive(work: Work, sessions: Iterable[str], unlogged: Set[str]) -> None:
+    ours = {effect.message_id for effect in work.batch.effects if isinstance(effect, (EndedRun, RetryingRun))}
+    work.flush_updates()
+    for run in unlogged_runs(work.conn, limit=1_000, sessions=tuple(sessions)):
+        if run.message_id not in ours and run.message_id not in unlogged:
+            work.batch.effects.append(run)
 
 
 def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> None:

@@ -52,6 +52,9 @@ class MailHandler:
     """A `chassis.group_writer.BatchHandler` whose results are the items themselves, filled in."""
 
     def __init__(self, bulk: Bulk, clock: Clock, rules: Rules, draw: Callable[[], float] = random.random) -> None:
+        # Messages whose ends and retries this process is writing to the logs. Looked at on PostgreSQL alone, where the
+        # handler runs on the loop that changes it.
+        self.unlogged: set[str] = set()
         self._bulk = bulk
         self._clock = clock
         self._rules = rules
@@ -79,7 +82,7 @@ class MailHandler:
             item.refusal = None
             item.batch = batch
             steps[type(item)](work, item, rules)
-        lease_heads(work)
+        lease_heads(work, self.unlogged)
         work.finish()
         return items
 

@@ -167,9 +167,13 @@ def leases_of(conn: Connection, workers: Sequence[str]) -> list[tuple[Lease, boo
     return [(_lease(row), row["box_cancel"] is not None) for row in conn.execute(held).mappings()]
 
 
-def unlogged_runs(conn: Connection, limit: int, *, after: str = "") -> list[EndedRun | RetryingRun]:
-    """Ends and retries that the sessions' logs may lack, by id of the message."""
+def unlogged_runs(
+    conn: Connection, limit: int, *, after: str = "", sessions: Sequence[str] = ()
+) -> list[EndedRun | RetryingRun]:
+    """Ends and retries that the logs of these or all sessions may lack, by id of the message."""
     missing = select(*(_M[name] for name in _LOG_COLUMNS)).where(_M.log_flags > LOG_NOTHING, _M.id > after)
+    if sessions:
+        missing = missing.where(_M.session.in_(sessions))
     rows = conn.execute(missing.order_by(_M.id).limit(limit)).mappings()
     return [_retrying(row) if row["log_flags"] == LOG_RETRY else _ended(row) for row in rows]
 

@@ -34,6 +34,7 @@ class RouterStore:
         self._clock = clock
         self.single_process = database.engine_name == "sqlite"
         handler = MailHandler(Bulk(database.engine_name), clock, rules)
+        self.unlogged = handler.unlogged
         self.mail = MailWriter(database.writer, handler)
 
     @classmethod

@@ -218,6 +218,7 @@ class Work:
     def __init__(self, bulk: Bulk, conn: Connection, now_us: int) -> None:
         self.conn = conn
         self.now_us = now_us
+        self.single_process = bulk.sqlite
         self.batch = Batch()
         self.boxes: dict[str, Box] = {}
         # Runs that exist: (id, content hash, state, session).

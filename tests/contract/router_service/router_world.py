@@ -1,4 +1,4 @@
-"""A router among stand-ins of its neighbours: a registry that knows some bots, a session service that records appends."""
+"""A router among stand-ins of its neighbours: a registry that knows some bots, a session service that keeps a log."""
 
 import asyncio
 import contextlib
@@ -159,6 +159,7 @@ class World:
     async def crash(self):
         """Forgets the router without letting it finish anything, as a killed process would."""
         router, self.router = self.router, None
+        await self.host.local_handlers.stop(0)
         for task in router._tasks:
             task.cancel()
         await asyncio.gather(*router._tasks, return_exceptions=True)
@@ -232,8 +233,7 @@ class Worker:
     async def start(self):
         await self._call.write(self._hello)
         self._task = asyncio.create_task(self._read())
-        while self.welcome is None and not self.ended.is_set():
-            await asyncio.sleep(0.001)
+        await until(lambda: self.welcome is not None or self.ended.is_set(), 10)
         return self
 
     async def _read(self):

@@ -5,9 +5,9 @@ import contextlib
 
 import grpc.aio
 import pytest
+from router_world import Worker, World, draft, until
 
 from mobot.router.v1 import message_pb2, router_service_pb2
-from router_world import Worker, World, draft, until
 
 SESSIONS = ("bots/main/sessions/a", "bots/main/sessions/b")
 # The writer's thread is what dies.

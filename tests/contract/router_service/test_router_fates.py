@@ -5,10 +5,10 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+from router_world import Worker, draft, send, until
 
 from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
-from router_world import Worker, draft, send, until
 
 A = "bots/main/sessions/a"
 B = "bots/main/sessions/b"

@@ -5,11 +5,11 @@ from datetime import timedelta
 import grpc
 import grpc.aio
 import pytest
+from router_world import Worker, World, draft, running, send, until
 
 from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.settings import RouterSettings
-from router_world import Worker, World, draft, running, send, until
 
 A = "bots/main/sessions/a"
 

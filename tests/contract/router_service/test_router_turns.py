@@ -2,8 +2,9 @@
 
 import asyncio
 
-from mobot.router.v1 import message_pb2, router_service_pb2
 from router_world import Worker, draft, send, until
+
+from mobot.router.v1 import message_pb2, router_service_pb2
 
 A = "bots/main/sessions/a"
 

@@ -1,0 +1,215 @@
+"""The store and what stands on it, on both engines."""
+
+import asyncio
+
+import pytest
+from router_world import Worker, World, draft, running, send, until
+
+from mobot.router.v1 import message_pb2, router_service_pb2
+from router_service.domain.mail import NewMessage
+from router_service.store import reads
+from router_service.store.accepting import Rules
+from router_service.store.items import Grant, Leased, LoseLease, Offer, Send, Settle
+from router_service.store.router_store import RouterStore
+from router_service.store.ticket import Ticket
+
+A = "bots/main/sessions/a"
+
+
+@pytest.fixture
+async def store(database_url, clock):
+    opened = await RouterStore.open(database_url, rules=Rules(mailbox_limit=100), clock=clock, migrate=True)
+    yield opened
+    await opened.close()
+
+
+def message(number, session=A, **fields):
+    return NewMessage(
+        id=f"m{number:04}",
+        run=f"m{number:04}",
+        session=session,
+        bot="bots/main",
+        draft=b"",
+        sender="x",
+        source="x",
+        **fields,
+    )
+
+
+async def post(store, *items):
+    ticket = Ticket(len(items))
+    for item in items:
+        item.ticket = ticket
+        store.mail.post(item)
+    await ticket.wait()
+    return items
+
+
+def leases(items):
+    return [effect.lease for effect in items[0].batch.effects if isinstance(effect, Leased)]
+
+
+async def test_one_transaction_leases_many_mailboxes_and_each_once(store):
+    sends = [Send(message=message(n, f"bots/main/sessions/s{n % 10}")) for n in range(40)]
+    await post(store, *sends)
+    grants = [
+        Grant(session=f"bots/main/sessions/s{n % 10}", bot="bots/main", offer=Offer(1, "workers/w", "bots/main"))
+        for n in range(20)
+    ]
+    found = leases(await post(store, *grants))
+    assert sorted(lease.message_id for lease in found) == [f"m{n:04}" for n in range(10)]
+    assert not leases(await post(store, *grants))
+
+
+async def test_the_next_head_is_leased_with_the_settlement_of_the_one_before(store):
+    offer = Offer(1, "workers/w", "bots/main")
+    await post(store, *(Send(message=message(n), offer=offer if n == 0 else None) for n in range(3)))
+    ((lease, _),) = await store.read(lambda conn: reads.leases_of(conn, ["workers/w"]))
+    done = Settle(session=A, run=lease.run, epoch=lease.epoch, succeeded=True, offer=Offer(1, "workers/w", "bots/main"))
+    (following,) = leases(await post(store, done))
+    assert (following.message_id, following.epoch) == ("m0001", 2)
+    late = Settle(session=A, run=lease.run, epoch=lease.epoch, succeeded=False, retryable=True)
+    await post(store, late)
+    assert late.refusal.reason == "RUN_ENDED"
+
+
+async def test_a_lost_lease_raises_the_epoch_so_that_its_holder_is_fenced_off(store):
+    await post(store, Send(message=message(0), offer=Offer(1, "workers/w", "bots/main")))
+    lost = LoseLease(session=A, worker="workers/w", epoch=1, offer=Offer(2, "workers/v", "bots/main"))
+    (again,) = leases(await post(store, lost))
+    assert (again.worker, again.attempt, again.epoch) == ("workers/v", 2, 3)
+    late = Settle(session=A, run="m0000", epoch=1, succeeded=True)
+    await post(store, late)
+    assert late.refusal.reason == "LEASE_LOST"
+
+
+async def test_keys_are_told_apart_within_and_across_transactions(store):
+    first, same, other = (
+        Send(message=message(n, content_hash=hash_)) for n, hash_ in ((1, "h"), (2, "h"), (3, "other"))
+    )
+    for item in (first, same, other):
+        item.message.run = "key"
+    await post(store, first, same, other)
+    assert (same.duplicate, same.id) == (True, "m0001")
+    assert other.refusal.reason == "IDEMPOTENCY_KEY_REUSED"
+    again = Send(message=message(4, content_hash="h"))
+    again.message.run = "key"
+    await post(store, again)
+    assert (again.duplicate, again.id) == (True, "m0001")
+
+
+async def test_a_full_mailbox_refuses_in_the_middle_of_a_batch(store):
+    sends = [Send(message=message(n)) for n in range(105)]
+    await post(store, *sends)
+    assert [item.refusal is None for item in sends] == [True] * 100 + [False] * 5
+
+
+async def test_a_poisoned_item_fails_alone(store):
+    bad = Send(message=message(1, session="nonsense"))
+    good = Send(message=message(2))
+    bad.ticket, good.ticket = Ticket(), Ticket()
+    store.mail.post(bad)
+    store.mail.post(good)
+    await good.ticket.wait()
+    with pytest.raises(Exception, match="internal error"):
+        await bad.ticket.wait()
+
+
+async def test_a_sessions_messages_are_found_newest_first(store):
+    for number in range(20):
+        await post(store, Send(message=message(number, f"bots/main/sessions/s{number % 2}")))
+    query = reads.MessageQuery(session="bots/main/sessions/s1")
+    found = await store.read(lambda conn: reads.list_messages(conn, query, after="", limit=3, ascending=False))
+    assert [stored.row["id"] for stored in found] == ["m0019", "m0017", "m0015"]
+
+
+async def test_a_turn_goes_through_on_this_engine(database_url, clock):
+    async with running(World(database_url, clock)) as world:
+        stub = world.stub()
+        worker = await Worker(stub).start()
+        made = [await send(stub, str(n), f"bots/main/sessions/s{n % 3}", idempotency_key=f"k{n}") for n in range(9)]
+        for _ in range(9):
+            delivery = await worker.delivery()
+            if delivery.attempt == 1 and delivery.message.run == "k4":
+                await worker.fail(delivery, retryable=True)
+                await world.advance(61)
+            else:
+                await worker.complete(delivery)
+        await worker.complete(await worker.delivery())
+        for receipt in made:
+            waited = await stub.WaitRun(router_service_pb2.WaitRunRequest(run=receipt.run))
+            assert waited.message.state == message_pb2.MESSAGE_STATE_SUCCEEDED
+        await until(lambda: sum(len(world.sessions.outcomes(f"bots/main/sessions/s{n}")) for n in range(3)) == 9)
+
+
+async def test_mail_sent_to_one_replica_is_delivered_by_another(postgresql_url, clock):
+    async with running(World(postgresql_url, clock)) as first:
+        second = World(postgresql_url, clock)
+        second.sessions = first.sessions
+        async with running(second):
+            worker = await Worker(second.stub()).start()
+            receipts = [await send(first.stub(), session=f"bots/main/sessions/s{n}") for n in range(5)]
+            waits = [
+                asyncio.ensure_future(first.stub().WaitRun(router_service_pb2.WaitRunRequest(run=receipt.run)))
+                for receipt in receipts
+            ]
+            for _ in receipts:
+                await worker.complete(await worker.delivery())
+            answers = await asyncio.wait_for(asyncio.gather(*waits), 5)
+            assert all(answer.done for answer in answers)
+
+
+async def test_a_worker_that_attaches_elsewhere_is_replaced_here(postgresql_url, clock):
+    async with running(World(postgresql_url, clock)) as first:
+        second = World(postgresql_url, clock)
+        second.sessions = first.sessions
+        async with running(second):
+            old = await Worker(first.stub()).start()
+            await send(first.stub(), idempotency_key="k")
+            delivery = await old.delivery()
+            new = await Worker(second.stub(), held=[("k", delivery.epoch)]).start()
+            assert [held.run for held in new.welcome.confirmed_leases] == ["k"]
+            await first.advance(6)
+            await asyncio.wait_for(old.ended.wait(), 3)
+            assert old.error[0] == "FAILED_PRECONDITION"
+            assert (await new.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
+
+
+async def test_two_replicas_never_give_one_session_to_two_workers(postgresql_url, clock):
+    async with running(World(postgresql_url, clock)) as first:
+        second = World(postgresql_url, clock)
+        second.sessions = first.sessions
+        async with running(second):
+            workers = [
+                await Worker(first.stub(), name="workers/w1").start(),
+                await Worker(second.stub(), name="workers/w2").start(),
+            ]
+            call_one, call_two = first.stub().Send(), second.stub().Send()
+            for start in range(0, 60, 10):
+                for call in (call_one, call_two):
+                    frame = router_service_pb2.SendRequest(first_number=start + 1)
+                    frame.messages.extend(
+                        draft(str(n), f"bots/main/sessions/s{n % 4}") for n in range(start, start + 10)
+                    )
+                    await call.write(frame)
+            live, seen = {}, []
+
+            async def work(worker):
+                while len(seen) < 120:
+                    delivery = await worker.delivery(10)
+                    assert delivery.session not in live
+                    live[delivery.session] = delivery.epoch
+                    seen.append((delivery.session, delivery.epoch))
+                    await asyncio.sleep(0)
+                    del live[delivery.session]
+                    await worker.complete(delivery)
+
+            tasks = [asyncio.create_task(work(worker)) for worker in workers]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert not [r for r in results if isinstance(r, AssertionError)]
+            assert len(set(seen)) == 120
+            call_one.cancel()
+            call_two.cancel()
