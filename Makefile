@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SUITE ?= core
 ARGS ?=
 
-.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check bench ci clean lock
+.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check docs bench ci clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ proto: $(VENV)/.dev ## regenerate mobot/ from protos/
 
 proto-check: $(VENV)/.dev ## demand that mobot/ is what protos/ generates
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
+
+docs: $(VENV)/.dev ## write the pages of docs/ that are made from the code
+	@$(BIN)/python scripts/write_docs.py
 
 bench: $(VENV)/.dev ## run one benchmark suite (SUITE=core): JSON lines on stdout, a table on stderr
 	@$(BIN)/python -m benchmarks $(SUITE) $(ARGS)

@@ -172,13 +172,29 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
 
 
 def write_reference() -> str:
-    """A Markdown table of every variable of every settings class, for docs/settings.md."""
-    lines = ["| variable | default | value | meaning |", "|---|---|---|---|"]
+    """Markdown tables of every variable, one for each settings class that has some of its own: docs/settings.md."""
+    sections: list[str] = []
     for cls in _all_classes():
-        for variable, field in sorted(_variables(cls).items()):
-            cells = (f"`{variable}`", _default_text(field), f"`{_type_text(field)}`", field.description or "")
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        own = {_variable(cls, name, field): field for name, field in cls.model_fields.items() if _is_own(cls, name)}
+        if own:
+            sections.append("\n".join(_section(cls, own)))
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(cls: type[MobotSettings], variables: Mapping[str, FieldInfo]) -> Iterator[str]:
+    yield f"## {cls.__name__.removesuffix('Settings')}"
+    yield ""
+    if cls.__doc__:
+        yield from (cls.__doc__.strip().splitlines()[0], "")
+    yield from ("| variable | default | value | meaning |", "| --- | --- | --- | --- |")
+    for variable, field in sorted(variables.items()):
+        cells = (f"`{variable}`", _default_text(field), f"`{_type_text(field)}`", field.description or "")
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _is_own(cls: type[MobotSettings], name: str) -> bool:
+    """Whether the field is not one that `cls` has from another settings class, where it is told already."""
+    return not any(name in base.model_fields for base in cls.__bases__ if issubclass(base, MobotSettings))
 
 
 class _Environment(PydanticBaseSettingsSource):

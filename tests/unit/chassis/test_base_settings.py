@@ -1,6 +1,7 @@
 """Settings from the environment."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -182,3 +183,12 @@ def test_the_reference_lists_every_variable_with_its_default():
     reference = write_reference()
     assert "| `MOBOT_DATA_DIR` | `~/.mobot` | `Path` |" in reference
     assert "| `MOBOT_TRACE_EXPORTER` | `none` | `none \\| otlp \\| console` |" in reference
+
+
+def test_the_reference_tells_each_variable_once_and_by_the_process_that_reads_it():
+    reference = write_reference()
+    variables = re.findall(r"^\| `(MOBOT_\w+)`", reference, re.MULTILINE)
+    assert len(variables) == len(set(variables))
+    gateway = reference.partition("## Gateway\n")[2].partition("\n## ")[0]
+    assert "`MOBOT_PORT`" in gateway
+    assert "`MOBOT_SESSION_PORT`" not in gateway
