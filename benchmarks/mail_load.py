@@ -132,6 +132,9 @@ async def unary(
             )
             load.sent += 1
             load.send_latency_s.append(time.perf_counter() - now)
+            if consumer and in_flight == 1:
+                # In flight means until it is delivered: a second message would share this one's way.
+                await consumer.until(before + load.sent, timeout_s=30)
 
     async with asyncio.TaskGroup() as callers:
         for _ in range(in_flight):
