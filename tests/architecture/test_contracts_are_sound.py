@@ -1,5 +1,6 @@
 """Facts about the contracts and the generated code that must stay true."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -25,7 +26,6 @@ CHASSIS_REASONS = {
     "SCHEMA_STALE",
     "INTERNAL_ERROR",
 }
-REASON_IN_CODE = re.compile(r"""\breason(?::\s*ClassVar\[str\])?\s*=\s*["']([A-Z][A-Z0-9_]+)["']""")
 
 
 def reasons_in_contract(service: str) -> set[str]:
@@ -34,12 +34,24 @@ def reasons_in_contract(service: str) -> set[str]:
 
 
 def reasons_in_code(package: str) -> set[str]:
-    return {
-        reason
-        for path in (ROOT / package).rglob("*.py")
-        if "migrations" not in path.parts
-        for reason in REASON_IN_CODE.findall(path.read_text())
-    }
+    """The `reason` of every error class, and of every error made with one of its own."""
+    found: set[str] = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            values: list[ast.expr | None] = []
+            if isinstance(node, ast.ClassDef):
+                for line in node.body:
+                    targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+                    if any(isinstance(target, ast.Name) and target.id == "reason" for target in targets):
+                        values.append(getattr(line, "value", None))
+            elif isinstance(node, ast.Call):
+                values.extend(keyword.value for keyword in node.keywords if keyword.arg == "reason")
+            found.update(
+                value.value
+                for value in values
+                if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value.isupper()
+            )
+    return found
 
 
 def test_the_generated_code_is_what_the_contracts_generate():
