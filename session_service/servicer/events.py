@@ -20,17 +20,22 @@ from session_service.domain.event import Append, Appended, StoredEvent
 from session_service.feed.answers import Delta
 from session_service.feed.subscription import WatchQuery
 from session_service.feed.watch import Frame, Watch
-from session_service.servicer.calls import Calls
+from session_service.servicer.calls import Calls, Rooms
 
 MAX_BATCH_APPENDS = 2_000
 MAX_DELTA_BYTES = 64 * 1024
 
+_KEPT_MESSAGES = 2_048
 _PAGING = ("page_token", "page_size", "max_bytes", "count_total")
 _DEFAULT_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class EventCalls(Calls):
     """Append, read, watch."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        super().__init__(rooms)
+        self._messages: dict[int, event_pb2.Event] = {}
 
     async def AppendEvents(
         self,
@@ -277,7 +282,7 @@ class EventCalls(Calls):
             caught_up=frame.caught_up,
         )
         if frame.events:
-            response.events.extend([self._event(event) for event in frame.events])
+            response.events.extend([self._message_of(event) for event in frame.events])
         for delta in frame.deltas:
             response.deltas.add(
                 session=delta.session,
@@ -295,8 +300,15 @@ class EventCalls(Calls):
             response.reset.message = frame.reset
         return response
 
-    def _event(self, event: StoredEvent) -> event_pb2.Event:
-        return to_proto_event(event)
+    def _message_of(self, event: StoredEvent) -> event_pb2.Event:
+        """Events just committed are sent to many watchers, so their messages are kept for a moment."""
+        message = self._messages.get(event.position)
+        if message is None:
+            message = to_proto_event(event)
+            if len(self._messages) >= _KEPT_MESSAGES:
+                self._messages.clear()
+            self._messages[event.position] = message
+        return message
 
 
 def _to_outcome(name: str, result: Appended | AppError) -> session_service_pb2.AppendOutcome:

@@ -12,7 +12,7 @@ from session_service.domain.label import label_key
 from session_service.domain.session import Session, SessionState
 from session_service.models import PIN_LIFT, SESSION, SESSION_TAG, TRANSCRIPT
 from session_service.store.log import head_position
-from session_service.store.rows import SESSION_COLUMNS, fold, to_session
+from session_service.store.rows import SESSION_COLUMNS, SESSIONS_BY_KEY, SESSIONS_BY_NAME, fold, to_session
 from session_service.store.sql import among, escape_like
 
 _c = SESSION.c
@@ -55,12 +55,12 @@ class Page(NamedTuple):
 
 def find_sessions(conn: Connection, names: Sequence[str]) -> dict[str, Session]:
     """The sessions that exist, by resource name."""
-    found = [to_session(tuple(row)) for row in conn.execute(_select().where(among(conn, _c.name, names)))]
+    found = [to_session(row) for row in SESSIONS_BY_NAME.run(conn, names)]
     return {session.name: session for session in found}
 
 
 def sessions_by_key(conn: Connection, keys: Sequence[int]) -> list[Session]:
-    return [to_session(tuple(row)) for row in conn.execute(_select().where(among(conn, _c.pk, keys)))]
+    return [to_session(row) for row in SESSIONS_BY_KEY.run(conn, keys)]
 
 
 def list_sessions(

@@ -9,7 +9,7 @@ from session_service.domain import errors
 from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
 from session_service.domain.session import Session
 from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
-from session_service.store.rows import SESSION_COLUMNS, to_session
+from session_service.store.rows import SESSIONS_BY_NAME, to_session
 from session_service.store.sql import among
 
 _e = EVENT.c
@@ -77,10 +77,10 @@ def log_range(conn: Connection) -> LogRange:
 
 def get_session(conn: Connection, name: str) -> Session:
     """Raises SessionNotFound."""
-    row = conn.execute(select(*SESSION_COLUMNS).where(SESSION.c.name == name)).one_or_none()
-    if row is None:
+    rows = SESSIONS_BY_NAME.run(conn, [name])
+    if not rows:
         raise errors.SessionNotFound(name)
-    return to_session(tuple(row))
+    return to_session(rows[0])
 
 
 def list_events(

@@ -21,6 +21,7 @@ from session_service.domain.session import (
     Usage,
 )
 from session_service.models import PIN_LIFT, SESSION
+from session_service.store.sql import Among
 
 _c = SESSION.c
 _STATES = {int(state): state for state in SessionState}
@@ -83,6 +84,10 @@ SESSION_COLUMNS: Sequence[Column[Any]] = (
     _c.delete_time,
     _c.purge_time,
 )
+
+
+SESSIONS_BY_NAME = Among(SESSION_COLUMNS, _c.name)
+SESSIONS_BY_KEY = Among(SESSION_COLUMNS, _c.pk)
 
 
 def to_head(row: Sequence[Any]) -> Head:

@@ -38,17 +38,18 @@ _FIND_EVENTS: Final = {
 
 
 class Among:
-    """`columns` of the rows of one table whose `key`, a text, is among many; worded once for each engine."""
+    """`columns` of the rows of one table whose `key` is among many; worded once for each engine."""
 
     def __init__(self, columns: Sequence[Column[Any]], key: Column[Any]) -> None:
         names = ", ".join(f"{key.table.name}.{column.name}" for column in columns)
         select_from = f"SELECT {names} FROM {key.table.name} WHERE {key.name}"
+        kind = BigInteger if isinstance(key.type, Integer) else Text
         self._worded = {
             "sqlite": text(f"{select_from} IN (SELECT value FROM json_each(:keys))"),
-            "postgresql": text(f"{select_from} = ANY(:keys)").bindparams(bindparam("keys", type_=ARRAY(Text))),
+            "postgresql": text(f"{select_from} = ANY(:keys)").bindparams(bindparam("keys", type_=ARRAY(kind))),
         }
 
-    def run(self, conn: Connection, keys: Sequence[str]) -> Sequence[Any]:
+    def run(self, conn: Connection, keys: Sequence[str] | Sequence[int]) -> Sequence[Any]:
         given = orjson.dumps(keys).decode() if conn.dialect.name == "sqlite" else list(keys)
         return conn.execute(self._worded[conn.dialect.name], {"keys": given}).all()
 

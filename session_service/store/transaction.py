@@ -16,13 +16,14 @@ from session_service.models import EVENT, LOG_HEAD, PIN_LIFT, SESSION, TRANSCRIP
 from session_service.store.rows import (
     HEAD_COLUMNS,
     MOVED_COLUMNS,
-    SESSION_COLUMNS,
+    SESSIONS_BY_KEY,
+    SESSIONS_BY_NAME,
     moved_values,
     session_values,
     to_head,
     to_session,
 )
-from session_service.store.sql import Among, Bulk, among
+from session_service.store.sql import Among, Bulk
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -30,27 +31,33 @@ Encode = Callable[[Change, str, str], bytes]
 """The payload of one of the service's own events: (what happened, event id, actor)."""
 
 
+_NONE = -1
+
+
 class HeadCache:
     """Heads of the sessions that were appended to lately. They belong to the writer.
 
-    They are true as long as the log's number of writes is the one they were kept under: a rollback, a failed commit or
-    the write of another replica leaves another number in the database, and then all of them are forgotten.
+    They are true as long as the log's number of writes is the one they were kept under: a failed commit or the write of
+    another replica leaves another number in the database, and a transaction that was not closed leaves none here. Then
+    all of them are forgotten.
     """
 
     def __init__(self, size: int = 16_384) -> None:
         self._size = size
         self._heads: OrderedDict[str, Head] = OrderedDict()
-        self._writes = -1
+        self._writes = _NONE
 
     def open(self, writes: int) -> None:
         """A transaction begins; `writes` is what the database says."""
         if writes != self._writes:
             self._heads.clear()
-            self._writes = writes
+        self._writes = _NONE
 
     def close(self, writes: int) -> None:
-        """The transaction is about to be committed under this number."""
+        """The transaction has moved its last head and is about to be committed under this number."""
         self._writes = writes
+        while len(self._heads) > self._size:
+            self._heads.popitem(last=False)
 
     def find(self, names: Sequence[str]) -> tuple[list[Head], list[str]]:
         """What is here, and the names of what is not."""
@@ -69,10 +76,6 @@ class HeadCache:
     def keep(self, heads: Sequence[Head]) -> None:
         for head in heads:
             self._heads[head.name] = head
-
-    def trim(self) -> None:
-        while len(self._heads) > self._size:
-            self._heads.popitem(last=False)
 
     def forget(self, name: str) -> None:
         self._heads.pop(name, None)
@@ -104,7 +107,15 @@ _move_log = update(LOG_HEAD).values(
     transcript=bindparam("to_transcript"),
     writes=bindparam("to_writes"),
 )
-_insert_session = insert(SESSION)
+_SESSION_COLUMNS = tuple(column.name for column in SESSION.columns)
+_SAVED_COLUMNS = tuple(name for name in _SESSION_COLUMNS if name != "pk")
+_insert_sessions = Bulk(insert(SESSION), _SESSION_COLUMNS)
+_save_session = Bulk(
+    update(SESSION)
+    .where(SESSION.c.pk == bindparam("of_session"))
+    .ordered_values(*((name, bindparam(name)) for name in _SAVED_COLUMNS)),
+    (*_SAVED_COLUMNS, "of_session"),
+)
 _insert_transcript = insert(TRANSCRIPT)
 _EVENT_COLUMNS = tuple(column.name for column in EVENT.columns)
 _insert_events = Bulk(insert(EVENT), _EVENT_COLUMNS)
@@ -150,12 +161,11 @@ class Transaction:
         return found
 
     def find_session(self, name: str) -> Session | None:
-        row = self.conn.execute(select(*SESSION_COLUMNS).where(SESSION.c.name == name)).one_or_none()
-        return None if row is None else to_session(tuple(row))
+        rows = SESSIONS_BY_NAME.run(self.conn, [name])
+        return to_session(rows[0]) if rows else None
 
     def sessions(self, keys: Sequence[int]) -> list[Session]:
-        rows = self.conn.execute(select(*SESSION_COLUMNS).where(among(self.conn, SESSION.c.pk, keys)))
-        return [to_session(tuple(row)) for row in rows]
+        return [to_session(row) for row in SESSIONS_BY_KEY.run(self.conn, keys)]
 
     def next_session(self) -> int:
         self._session += 1
@@ -223,7 +233,7 @@ class Transaction:
         """Writes the whole row of a session that exists."""
         self.forget(session.name)
         values = session_values(session)
-        self.conn.execute(update(SESSION).where(SESSION.c.pk == values.pop("pk")).values(values))
+        _save_session.run(self.conn, [(*(values[name] for name in _SAVED_COLUMNS), session.head.pk)])
 
     def forget(self, name: str) -> None:
         """The session's row is changed or removed by other means than `move`."""
@@ -240,7 +250,8 @@ class Transaction:
             conn.execute(_insert_transcript, self._new_transcripts)
             self._new_transcripts = []
         if self._new_sessions:
-            conn.execute(_insert_session, [session_values(session) for session in self._new_sessions])
+            new = [session_values(session) for session in self._new_sessions]
+            _insert_sessions.run(conn, [tuple(values[name] for name in _SESSION_COLUMNS) for values in new])
             for session in self._new_sessions:
                 self._moved.pop(session.head.pk, None)
             self._new_sessions = []
@@ -255,12 +266,12 @@ class Transaction:
     def finish(self) -> None:
         """The last step before the commit."""
         self.flush()
+        writes = self._writes + self._wrote
+        self._heads.close(writes)
         if not self._wrote:
             return
         moved = {"to_position": self._position, "to_session": self._session, "to_transcript": self._transcript}
-        self.conn.execute(_move_log, moved | {"to_writes": self._writes + 1})
-        self._heads.close(self._writes + 1)
-        self._heads.trim()
+        self.conn.execute(_move_log, moved | {"to_writes": writes})
 
 
 def micros(time: datetime) -> int:

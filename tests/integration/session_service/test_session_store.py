@@ -122,6 +122,23 @@ async def test_a_failed_commit_is_forgotten_whole(open_stores):
     assert (done.session.head.mark, done.session.head.active_runs) == (1, ("r1",))
 
 
+async def test_a_write_with_a_bug_fails_alone(store):
+    await store.append(append("a", message("1"), epoch=1))
+
+    def bug(tx):
+        raise RuntimeError("a bug")
+
+    done = await asyncio.gather(
+        store.append(append("a", message("2"), epoch=2)),
+        store.write(bug),
+        store.append(append("a", message("3"), epoch=3)),
+        return_exceptions=True,
+    )
+    assert [list(done[0].sequences), type(done[1]), list(done[2].sequences)] == [[3], RuntimeError, [4]]
+    assert (await store.get_session(name("a"))).head.last_sequence == 4
+    assert [line[0] for line in await whole_log(store)] == [1, 2, 3, 4]
+
+
 async def test_changes_and_appends_of_one_commit_see_one_another(store):
     await create(store, "a")
 
