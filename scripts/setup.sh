@@ -16,10 +16,17 @@ if [ ! -x .venv/bin/python ]; then
     echo "making .venv with $("$python" --version)" >&2
     "$python" -m venv .venv || { echo "could not make .venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 fi
-if [ ! -x .venv/bin/uv ]; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || { echo "could not install uv from the package registry" >&2; exit 1; }
+uv=.venv/bin/uv
+if [ ! -x $uv ]; then
+    # A uv of the machine serves as well; without one, pip brings it.
+    if command -v uv >/dev/null 2>&1; then
+        uv=uv
+    else
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check uv ||
+            { echo "could not install uv from the package registry" >&2; exit 1; }
+    fi
 fi
 echo "installing $lock" >&2
-.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement "$lock"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement "$lock"
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .
 touch "$stamp"
