@@ -9,6 +9,9 @@ from session_service.domain.event import StoredEvent
 from session_service.domain.session import Session
 from session_service.feed.answers import Answer, Delta
 
+_MAX_TAKEN_BYTES = 4 * 1024 * 1024
+_MAX_QUEUED_BYTES = 32 * 1024 * 1024
+
 
 class WatchQuery(NamedTuple):
     """What a watch wants. `sessions` (keys) and `bots` None mean all; empty `kinds` means all."""
@@ -37,6 +40,7 @@ class Subscription:
         self.ended = False
         self._limit = limit
         self._events: deque[StoredEvent] = deque()
+        self._bytes = 0
         self._sessions: dict[int, Session] = {}
         self._dirty: dict[Answer, None] = {}
         self._sent: dict[Answer, tuple[int, int]] = {}
@@ -46,12 +50,15 @@ class Subscription:
 
     def push(self, events: Sequence[StoredEvent], through: int) -> None:
         """`events` are wanted; `through` is the position that the hub is about to have published."""
-        if len(self._events) + len(events) > self._limit:
+        size = sum([len(event.payload) for event in events])
+        if len(self._events) + len(events) > self._limit or self._bytes + size > _MAX_QUEUED_BYTES:
             self._events.clear()
+            self._bytes = 0
             self._sessions.clear()
             self.base = through
         else:
             self._events.extend(events)
+            self._bytes += size
         self.wake()
 
     def show(self, session: Session) -> None:
@@ -96,11 +103,13 @@ class Subscription:
         return bool(self._events)
 
     def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], dict[int, Session]]:
-        """The next events behind position `after`, and sessions to show with them."""
+        """The next events behind position `after`, about 4 MiB at most, and sessions to show with them."""
         events: list[StoredEvent] = []
         queue = self._events
-        while queue and len(events) < limit:
+        enough = self._bytes - _MAX_TAKEN_BYTES
+        while queue and len(events) < limit and self._bytes >= enough:
             event = queue.popleft()
+            self._bytes -= len(event.payload)
             if event.position > after:
                 events.append(event)
         if not queue:

@@ -103,7 +103,8 @@ class Watch:
         log = await self._log.log_range()
         goal = log.head
         position = goal if self._start is None else self._start
-        if position < log.purged:
+        # Sessions that are watched by name are there, and so are all of their events.
+        if position < log.purged and self._query.sessions is None:
             position = goal
             yield Frame(position, reset="events after the token were purged; list again, then go on with this stream")
         if self._snapshot:

@@ -26,6 +26,7 @@ MAX_BATCH_APPENDS = 2_000
 MAX_DELTA_BYTES = 64 * 1024
 
 _KEPT_MESSAGES = 2_048
+_KEPT_BYTES = 16 * 1024
 _PAGING = ("page_token", "page_size", "max_bytes", "count_total")
 _DEFAULT_PAGE_BYTES = 4 * 1024 * 1024
 
@@ -305,6 +306,8 @@ class EventCalls(Calls):
         message = self._messages.get(event.position)
         if message is None:
             message = to_proto_event(event)
+            if len(event.payload) > _KEPT_BYTES:
+                return message
             if len(self._messages) >= _KEPT_MESSAGES:
                 self._messages.clear()
             self._messages[event.position] = message

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, func, select
 
 from session_service.domain import errors
 from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
@@ -15,6 +15,8 @@ from session_service.store.sql import among
 _e = EVENT.c
 _KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
+_MAX_RUN_BYTES = 32 * 1024 * 1024
+_MAX_SLICE_BYTES = 4 * 1024 * 1024
 
 # Positions looked through in one read: bounds its time when few of them are wanted.
 SCAN_POSITIONS = 2_000
@@ -53,7 +55,10 @@ class TurnContext(NamedTuple):
 
 
 class LogSlice(NamedTuple):
-    """Events after a position, in order; everything up to and including `through` has been looked at."""
+    """Events after a position, in order; everything up to and including `through` has been looked at.
+
+    The events are about 4 MiB together at most, or one larger one.
+    """
 
     events: Sequence[StoredEvent]
     through: int
@@ -141,8 +146,8 @@ def turn_context(conn: Connection, name: str, run: str, *, max_events: int, max_
     if head.summary_sequence:
         row = conn.execute(mine.where(_e.sequence == head.summary_sequence)).one_or_none()
         summary = None if row is None else _of_session(session, row)
-    rows = conn.execute(mine.where(_e.run == run).order_by(_e.sequence).limit(_MAX_RUN_EVENTS)) if run else ()
-    run_events = [_of_session(session, row) for row in rows]
+    of_run = conn.execute(mine.where(_e.run == run).order_by(_e.sequence.desc()).limit(_MAX_RUN_EVENTS))
+    run_events, run_truncated = _within(of_run, session, _MAX_RUN_EVENTS, _MAX_RUN_BYTES)
     context = mine.where(
         _e.sequence > max(head.start_sequence, head.summary_through),
         _e.kind.in_([int(kind) for kind in CONTEXT_KINDS]),
@@ -150,7 +155,7 @@ def turn_context(conn: Connection, name: str, run: str, *, max_events: int, max_
     )
     newest_first = conn.execute(context.order_by(_e.sequence.desc()).limit(max_events + 1))
     events, truncated = _within(newest_first, session, max_events, max_bytes)
-    return TurnContext(session, summary, events, run_events, truncated)
+    return TurnContext(session, summary, events, run_events, truncated or run_truncated)
 
 
 def read_log(
@@ -172,9 +177,8 @@ def read_log(
         conditions.append(among(conn, SESSION.c.bot, bots))
     if kinds:
         conditions.append(_e.kind.in_(list(kinds)))
-    rows = conn.execute(_select_any().where(*conditions).order_by(_e.position).limit(limit)).all()
-    events = [_of_any(row) for row in rows]
-    return LogSlice(events, events[-1].position if len(events) == limit else end)
+    rows = conn.execute(_select_any().where(*conditions).order_by(_e.position).limit(limit))
+    return _slice(rows, limit, end)
 
 
 def read_session_log(conn: Connection, session: int, after: int, *, limit: int, kinds: Sequence[int] = ()) -> LogSlice:
@@ -184,9 +188,8 @@ def read_session_log(conn: Connection, session: int, after: int, *, limit: int, 
     conditions = [_e.session == session, _e.sequence >= first, _e.position <= head]
     if kinds:
         conditions.append(_e.kind.in_(list(kinds)))
-    rows = conn.execute(_select_any().where(*conditions).order_by(_e.sequence).limit(limit)).all()
-    events = [_of_any(row) for row in rows]
-    return LogSlice(events, events[-1].position if len(events) == limit else head)
+    rows = conn.execute(_select_any().where(*conditions).order_by(_e.sequence).limit(limit))
+    return _slice(rows, limit, head)
 
 
 def position_of(conn: Connection, session: int, sequence: int) -> int:
@@ -206,6 +209,19 @@ def _first_sequence_after(conn: Connection, session: int, position: int) -> int:
         else:
             low = middle + 1
     return low
+
+
+def _slice(rows: CursorResult[Any], limit: int, end: int) -> LogSlice:
+    """The events of `rows`, which were asked for up to `limit` and position `end`; fewer when they are large."""
+    events: list[StoredEvent] = []
+    left = _MAX_SLICE_BYTES
+    for row in rows:
+        events.append(_of_any(row))
+        left -= len(events[-1].payload)
+        if left <= 0 or len(events) == limit:
+            rows.close()
+            return LogSlice(events, events[-1].position)
+    return LogSlice(events, end)
 
 
 def _within(

@@ -269,6 +269,22 @@ async def test_a_token_from_before_a_purge_gets_a_reset_and_the_stream_goes_on(s
     again.stop()
 
 
+async def test_a_purge_does_not_disturb_the_watch_of_another_session(stub):
+    for session_id in ("a", "b"):
+        await create(stub, session_id)
+    watcher = await watch(stub, name("b"), after_sequence=-1).caught_up()
+    watcher.stop()
+    session = (await stub.DeleteSession(pb.DeleteSessionRequest(name=name("a")))).session
+    await stub.PurgeSession(pb.PurgeSessionRequest(name=name("a"), expected_uid=session.uid))
+    await append_to(stub, name("b"), message("m1"))
+    resumed = await watch(stub, name("b"), resume_token=watcher.token).caught_up()
+    whole = await watch(stub, name("b")).caught_up()
+    assert (resumed.ids(), whole.ids()) == (["m1"], ["session/1", "m1"])
+    for again in (resumed, whole):
+        assert not any(frame.HasField("reset") for frame in again.frames)
+        again.stop()
+
+
 async def test_groups_are_known_ordered_renamed_and_removed(stub):
     await create(stub, "a", group="Work")
     await create(stub, "b", group="Home")

@@ -75,6 +75,20 @@ async def test_tokens_within_a_long_replay_continue_it(stub):
     assert [event.sequence for event in first + rest.events] == list(range(1, 602))
 
 
+async def test_large_events_come_in_frames_that_fit(stub):
+    await create(stub, "a")
+    live = await watch(stub).caught_up()
+    text = "x" * 900_000
+    for number in range(12):
+        await append_to(stub, name("a"), message(f"m{number}", text))
+    replayed = await watch(stub, name("a"), after_sequence=1).has(12)
+    await live.has(12)
+    for watcher in (live, replayed):
+        assert watcher.ids() == [f"m{number}" for number in range(12)]
+        assert max(frame.ByteSize() for frame in watcher.frames) < 6 * 1024 * 1024
+        watcher.stop()
+
+
 async def test_a_list_and_a_watch_from_its_token_leave_no_hole(stub):
     await create(stub, "a")
     listed = await stub.ListSessions(pb.ListSessionsRequest())
