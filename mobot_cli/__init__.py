@@ -1,0 +1,1 @@
+"""The `mobot` command: the supervisor, the core process, and the commands to look and steer."""
