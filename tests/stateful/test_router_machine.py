@@ -35,12 +35,21 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         self.worker = None
         self.world = sqlite_world(Path(self.directory.name))
         self.run(self.world.start())
+        self.run(self._attach())
 
     def run(self, awaitable):
         return self.loop.run_until_complete(asyncio.wait_for(awaitable, 10))
 
-    @stateful.rule(session=st.sampled_from(SESSIONS), attempts=st.integers(1, 3), twice=st.booleans())
-    def send(self, session, attempts, twice):
+    @stateful.rule(
+        sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=4),
+        attempts=st.integers(1, 3),
+        twice=st.booleans(),
+    )
+    def send(self, sessions, attempts, twice):
+        for session in sessions:
+            self._send_one(session, attempts, twice)
+
+    def _send_one(self, session, attempts, twice):
         self.number += 1
         key = f"k{self.number:03}"
         draft = message_pb2.MessageDraft(session=session, idempotency_key=key, max_attempts=attempts)
@@ -66,12 +75,18 @@ class RouterMachine(stateful.RuleBasedStateMachine):
     def work(self, how, count):
         self.run(self._work(how, count))
 
-    @stateful.rule(newest=st.booleans())
-    def cancel(self, newest):
-        if self.accepted:
-            runs = list(self.accepted)
-            request = router_service_pb2.CancelRunRequest(run=runs[-1] if newest else runs[0])
-            self.run(self._cancel(request))
+    @stateful.rule(place=st.integers(0, 5))
+    def cancel(self, place):
+        """Preferably what is being worked on."""
+        runs = [*self.held, *reversed(self.accepted)]
+        if place < len(runs):
+            self.run(self._cancel(router_service_pb2.CancelRunRequest(run=runs[place])))
+
+    @stateful.rule()
+    def take(self):
+        """The worker gets what there is, and keeps it."""
+        if self.worker is not None:
+            self.run(self._take())
 
     @stateful.rule(seconds=st.sampled_from((1, 6, 20, 70)))
     def pass_time(self, seconds):
@@ -106,15 +121,18 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         for lost in self.worker.welcome.lost_leases:
             self.held.pop(lost.run, None)
 
+    async def _take(self):
+        await asyncio.sleep(0.004)
+        while not self.worker.deliveries.empty():
+            delivery = self.worker.deliveries.get_nowait()
+            self.held[delivery.message.run] = delivery.epoch
+
     async def _work(self, how, count):
         worker = self.worker
         for _ in range(count):
             if worker is None:
                 return
-            await asyncio.sleep(0.005)
-            if not worker.deliveries.empty():
-                delivery = worker.deliveries.get_nowait()
-                self.held[delivery.message.run] = delivery.epoch
+            await self._take()
             if not self.held:
                 continue
             run, epoch = next(iter(self.held.items()))
@@ -138,11 +156,18 @@ class RouterMachine(stateful.RuleBasedStateMachine):
     async def _finish(self):
         if self.worker is None:
             await self._attach()
-        for _ in range(200):
-            await self.world.advance(70)
-            await self._work("complete", 4)
+        for _ in range(300):
             if len(self._ended()) == len(self.accepted):
                 return
+            await self._take()
+            done = [message_pb2.Completion(run=run, epoch=epoch) for run, epoch in self.held.items()]
+            if not done:
+                await self.world.advance(70)
+                continue
+            await self.worker.send(completions=done)
+            for _ in done:
+                await self.worker.settlement()
+            self.held.clear()
         raise AssertionError(f"unfinished: {set(self.accepted) - set(self._ended())}")
 
     def _ended(self):
@@ -171,8 +196,8 @@ class RouterMachine(stateful.RuleBasedStateMachine):
 
 
 RouterMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
+    max_examples=30,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
