@@ -102,6 +102,11 @@ class Answers:
         self._admitted: dict[RunKey, Admission] = {}
         self._ended: OrderedDict[RunKey, None] = OrderedDict()
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether any run has deltas taken from it."""
+        return bool(self._admitted)
+
     def admits(self, key: RunKey) -> bool | None:
         """Whether deltas of the run are taken; None when it is not known yet whether it is at work."""
         if key in self._ended:

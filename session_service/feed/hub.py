@@ -13,6 +13,7 @@ from session_service.feed.subscription import Subscription, WatchQuery
 from session_service.store.log import LogRange, LogSlice
 
 _TAIL_EVENTS = 1_000
+_RUN_BOUNDS = frozenset({EventKind.RUN_STARTED, EventKind.RUN_FINISHED})
 _RETRY_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Hub:
 
     def _publish(self, events: Sequence[StoredEvent], sessions: Sequence[Session], through: int) -> None:
         for event in events:
-            if event.run:
+            if event.run and (event.kind in _RUN_BOUNDS or self._answers.in_progress):
                 self._settle_answers(event)
         if self._by_session:
             self._publish_by_session(events, through)
