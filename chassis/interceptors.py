@@ -151,7 +151,7 @@ class _Chain(grpc.aio.ServerInterceptor):
                 code = "CANCELLED"
                 raise
             except Exception as error:  # noqa: BLE001 - the one place that turns any failure into a status
-                public = self._translate(method, error)
+                public = self._translate(method, error, context)
                 code, reason = public.code, public.reason
                 await self._abort(context, public)
             finally:
@@ -169,7 +169,12 @@ class _Chain(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _translate(self, method: str, error: Exception) -> errors.AppError:
+    def _translate(self, method: str, error: Exception, context: Context) -> errors.AppError:
+        if isinstance(error, NotImplementedError) and _code_of_abort(context) == "UNIMPLEMENTED":
+            # The generated base class says so of a call that the servicer leaves to it.
+            return errors.Unimplemented(
+                f"{method} is not served by this version", reason="METHOD_UNIMPLEMENTED", metadata={"method": method}
+            )
         if isinstance(error, grpc.aio.AioRpcError):
             upstream = status.from_rpc_error(error)
             if isinstance(upstream, _PASSED_ON):

@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"code":"RESOURCE_EXHAUSTED","reason":"SLOW_CONSUMER","metadata":{"queued":"256","resume_token":"AAAB"},
     "message":"256 frames wait unread; resume with AAAB"}.
     """
+    ERROR_REASON_METHOD_UNIMPLEMENTED: _ErrorReason.ValueType  # 15
+    """UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+    Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.memory.v1.MemoryService/X"}}.
+    """
     ERROR_REASON_MEMORY_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such memory, or the caller may not see it.
     Example: {"code":"NOT_FOUND","reason":"MEMORY_NOT_FOUND","metadata":{"memory":"bots/main/memories/m1"},
@@ -312,6 +316,10 @@ ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 14
 """RESOURCE_EXHAUSTED. The reader of a stream read too slowly; an export goes on from the last token it got.
 Example: {"code":"RESOURCE_EXHAUSTED","reason":"SLOW_CONSUMER","metadata":{"queued":"256","resume_token":"AAAB"},
 "message":"256 frames wait unread; resume with AAAB"}.
+"""
+ERROR_REASON_METHOD_UNIMPLEMENTED: ErrorReason.ValueType  # 15
+"""UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.memory.v1.MemoryService/X"}}.
 """
 ERROR_REASON_MEMORY_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such memory, or the caller may not see it.

@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"code":"RESOURCE_EXHAUSTED","reason":"SLOW_CONSUMER","metadata":{"queued":"4096","resume_token":"AAAB"},
     "message":"4096 changes wait unread; resume with AAAB"}.
     """
+    ERROR_REASON_METHOD_UNIMPLEMENTED: _ErrorReason.ValueType  # 15
+    """UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+    Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.registry.v1.RegistryService/X"}}.
+    """
     ERROR_REASON_BOT_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such bot, or the caller may not see it.
     Example: {"code":"NOT_FOUND","reason":"BOT_NOT_FOUND","metadata":{"bot":"bots/x"},
@@ -225,6 +229,10 @@ ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 14
 """RESOURCE_EXHAUSTED. The watcher or worker read too slowly; a watcher goes on from the last token it got.
 Example: {"code":"RESOURCE_EXHAUSTED","reason":"SLOW_CONSUMER","metadata":{"queued":"4096","resume_token":"AAAB"},
 "message":"4096 changes wait unread; resume with AAAB"}.
+"""
+ERROR_REASON_METHOD_UNIMPLEMENTED: ErrorReason.ValueType  # 15
+"""UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.registry.v1.RegistryService/X"}}.
 """
 ERROR_REASON_BOT_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such bot, or the caller may not see it.

@@ -70,6 +70,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The watcher read too slowly; it resumes with its last token.
     Example: {"reason":"SLOW_CONSUMER","metadata":{"queued":"1024"}}.
     """
+    ERROR_REASON_METHOD_UNIMPLEMENTED: _ErrorReason.ValueType  # 15
+    """UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+    Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.router.v1.RouterService/X"}}.
+    """
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such message or run. Example: {"reason":"MESSAGE_NOT_FOUND","metadata":{"message":"messages/x"}}."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 21
@@ -189,6 +193,10 @@ Example: {"reason":"WATCH_TOKEN_TOO_OLD","metadata":{}}.
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 14
 """RESOURCE_EXHAUSTED. The watcher read too slowly; it resumes with its last token.
 Example: {"reason":"SLOW_CONSUMER","metadata":{"queued":"1024"}}.
+"""
+ERROR_REASON_METHOD_UNIMPLEMENTED: ErrorReason.ValueType  # 15
+"""UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.router.v1.RouterService/X"}}.
 """
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such message or run. Example: {"reason":"MESSAGE_NOT_FOUND","metadata":{"message":"messages/x"}}."""

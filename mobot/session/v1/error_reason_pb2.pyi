@@ -70,6 +70,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The watcher read too slowly; it resumes with the last token it got.
     Example: {"reason":"SLOW_CONSUMER","metadata":{"queued":"1024"}}.
     """
+    ERROR_REASON_METHOD_UNIMPLEMENTED: _ErrorReason.ValueType  # 15
+    """UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+    Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.session.v1.SessionService/X"}}.
+    """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND. There is no such session, or the caller may not see it.
     Example: {"reason":"SESSION_NOT_FOUND","metadata":{"session":"bots/main/sessions/x"}}.
@@ -191,6 +195,10 @@ Example: {"reason":"WATCH_TOKEN_TOO_OLD","metadata":{"oldest_sequence":"812"}}.
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 14
 """RESOURCE_EXHAUSTED. The watcher read too slowly; it resumes with the last token it got.
 Example: {"reason":"SLOW_CONSUMER","metadata":{"queued":"1024"}}.
+"""
+ERROR_REASON_METHOD_UNIMPLEMENTED: ErrorReason.ValueType  # 15
+"""UNIMPLEMENTED. The contract has the call and this version does not serve it yet.
+Example: {"reason":"METHOD_UNIMPLEMENTED","metadata":{"method":"/mobot.session.v1.SessionService/X"}}.
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND. There is no such session, or the caller may not see it.

@@ -157,7 +157,7 @@ class CreateSessionRequest(_message.Message):
     conflict_policy: Global___ConflictPolicy.ValueType
     """What to do when the session exists."""
     request_id: _builtins.str
-    """Retrying with the same id within 7 days returns the original answer. At most 200 characters."""
+    """Retrying with the same id within 7 days returns the original answer. At most 128 characters."""
     template: _builtins.str
     """Template to take fields from, "templates/{template}"."""
     @_builtins.property
