@@ -55,6 +55,7 @@ class GroupWriter:
         *,
         after_commit: Callable[[Sequence[Result]], None] | None = None,
         on_rollback: Callable[[], None] | None = None,
+        brief: bool = False,
     ) -> WriteKind[Item, Result]:
         """Declares a kind of write.
 
@@ -64,8 +65,9 @@ class GroupWriter:
             after_commit: Called on the loop once per transaction with the kind's results that are not errors, in queue
                 order, before any submitter continues.
             on_rollback: Called where the handler runs, after a transaction with its kind was rolled back.
+            brief: The handler takes some ten microseconds an item and never waits, so that it may run on the loop.
         """
-        return WriteKind(name, handler, after_commit, on_rollback)
+        return WriteKind(name, handler, after_commit, on_rollback, brief)
 
     @property
     def queued(self) -> int:

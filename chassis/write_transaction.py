@@ -5,6 +5,7 @@ transaction of its own, so that only the guilty one fails.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class WriteKind(Generic[Item, Result]):
     handler: BatchHandler[Item, Result]
     after_commit: Callable[[Sequence[Result]], None] | None = None
     on_rollback: Callable[[], None] | None = None
+    brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,28 @@ class Outage(Exception):
         self.unknown = unknown
 
 
-def write_entries(conn: Connection, entries: Sequence[Entry], hook: CommitHook | None) -> None:
-    """Writes and commits `entries`, and sets their outcomes.
+def handle_entries(conn: Connection, entries: Sequence[Entry]) -> list[list[Any]] | None:
+    """Runs the handlers of `entries` and leaves the transaction open, to be committed by `write_entries`.
+
+    None if a handler raised: then everything is rolled back, and `write_entries` begins anew and finds out whose fault
+    it was.
+    """
+    try:
+        return _handle(conn, entries)
+    except Exception:  # noqa: BLE001 - a handler may raise anything; it is told to its submitter the second time
+        with contextlib.suppress(DBAPIError):  # a connection that is broken says so again
+            conn.rollback()
+        _tell_rollback(entries)
+        return None
+
+
+def write_entries(
+    conn: Connection,
+    entries: Sequence[Entry],
+    hook: CommitHook | None,
+    handled: list[list[Any]] | None = None,
+) -> None:
+    """Writes and commits `entries`, and sets their outcomes. `handled` is what `handle_entries` returned for them.
 
     Raises:
         Outage: the connection is of no more use; entries without an outcome were not written, or, if `unknown`, maybe.
@@ -78,16 +100,19 @@ def write_entries(conn: Connection, entries: Sequence[Entry], hook: CommitHook |
     for attempt in range(1, MAX_ATTEMPTS + 1):
         stage = _Stage()
         try:
-            _commit_once(conn, entries, hook, stage)
+            outcomes = _handle(conn, entries) if handled is None else handled
+            handled = None
+            _commit(conn, hook, stage)
+            # Outcomes become visible only now: an entry that has one is on disk.
+            for entry, outcome in zip(entries, outcomes, strict=True):
+                entry.outcome = outcome
             return
         except Exception as error:  # noqa: BLE001 - a handler may raise anything, and each submitter must get its own
             cause = error
         if stage.committed or is_outage(cause):
             raise Outage(unknown=stage.committing) from cause
         _roll_back(conn)
-        for kind in {entry.kind for entry in entries}:
-            if kind.on_rollback is not None:
-                kind.on_rollback()
+        _tell_rollback(entries)
         if not is_conflict(cause):
             break
         if attempt == MAX_ATTEMPTS:
@@ -146,7 +171,7 @@ class _Stage:
     committed: bool = False
 
 
-def _commit_once(conn: Connection, entries: Sequence[Entry], hook: CommitHook | None, stage: _Stage) -> None:
+def _handle(conn: Connection, entries: Sequence[Entry]) -> list[list[Any]]:
     outcomes: list[list[Any]] = []
     for kind, group in groupby(entries, key=_kind_of):
         together = list(group)
@@ -159,6 +184,10 @@ def _commit_once(conn: Connection, entries: Sequence[Entry], hook: CommitHook | 
             end = start + len(entry.items)
             outcomes.append(list(results[start:end]))
             start = end
+    return outcomes
+
+
+def _commit(conn: Connection, hook: CommitHook | None, stage: _Stage) -> None:
     if hook is not None:
         hook("before")
     stage.committing = True
@@ -166,9 +195,12 @@ def _commit_once(conn: Connection, entries: Sequence[Entry], hook: CommitHook | 
     stage.committed = True
     if hook is not None:
         hook("after")
-    # Outcomes become visible only now: an entry that has one is on disk.
-    for entry, outcome in zip(entries, outcomes, strict=True):
-        entry.outcome = outcome
+
+
+def _tell_rollback(entries: Sequence[Entry]) -> None:
+    for kind in {entry.kind for entry in entries}:
+        if kind.on_rollback is not None:
+            kind.on_rollback()
 
 
 def _roll_back(conn: Connection) -> None:

@@ -21,7 +21,7 @@ class MailWriter:
 
     def __init__(self, writer: GroupWriter, handler: MailHandler) -> None:
         self._writer = writer
-        self._kind = writer.kind("mail", handler, after_commit=self._committed)
+        self._kind = writer.kind("mail", handler, after_commit=self._committed, brief=True)
         self._posted: list[Item] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_commit: Callable[[Sequence[Item]], None] = lambda _items: None

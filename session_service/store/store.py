@@ -68,7 +68,7 @@ class Store:
         self._database = database
         self._writer = database.writer
         self.heads = HeadCache()
-        self._kind = self._writer.kind("session", self._handle, after_commit=self._announce)
+        self._kind = self._writer.kind("session", self._handle, after_commit=self._announce, brief=True)
         self._listener: Listener | None = None
         self._swept = 0
 
