@@ -5,13 +5,13 @@ its own, so that a search reads the postings of one bot only. Words of a text co
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import chain
 
 from sqlalchemy import ARRAY, ColumnElement, Connection, Double, Select, Text, bindparam, column, select, table, text
 
 from memory_service.domain.memory import Content
-from memory_service.domain.search import CONTEXT_WEIGHT
+from memory_service.domain.search import CONTEXT_WEIGHT, Candidate
 from memory_service.domain.words import words
 from memory_service.models import MEMORY
 from memory_service.store.transaction import Namespace
@@ -80,15 +80,21 @@ def remove_entries(conn: Connection, keys: Sequence[int]) -> None:
 
 
 def find_candidates(
-    conn: Connection, namespace: Namespace, wanted: Sequence[str], conditions: Iterable[ColumnElement[bool]]
-) -> Iterator[tuple[int, str, float, int, str]]:
-    """Memories of the namespace with any of the wanted words, the best first: key, id, BM25, update time, metadata."""
+    conn: Connection,
+    namespace: Namespace,
+    wanted: Sequence[str],
+    conditions: Iterable[ColumnElement[bool]],
+    limit: int | None,
+) -> Generator[tuple[Candidate, str]]:
+    """Memories of the namespace with any of the wanted words, the best first, at most `limit`; with their metadata."""
     query = (_on_sqlite if conn.dialect.name == "sqlite" else _on_postgresql)(conn, namespace, wanted)
     # The index has cut the namespaces apart already. This is the second lock on the door; the sum keeps SQLite from
     # reading the whole namespace by its own index instead of the postings.
     query = query.where(MEMORY.c.namespace + 0 == namespace.key, *conditions)
-    for row in conn.execute(query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id)):
-        yield row.pk, row.memory_id, float(row.score), row.update_time, row.data
+    query = query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id).limit(limit)
+    with conn.execute(query) as rows:
+        for row in rows:
+            yield Candidate(row.pk, row.memory_id, float(row.score), row.update_time), row.data
 
 
 def _on_sqlite(_: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:

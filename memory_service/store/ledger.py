@@ -62,15 +62,44 @@ def once(
 
     `record` gives what to keep of an answer, as JSON values; `recall` makes the answer from it.
     """
-    request = {"principal": ticket.principal, "method": ticket.method, "request_id": ticket.request_id}
-    known = idempotency.find(tx.conn, LEDGER, **request, fingerprint=ticket.fingerprint)
+    known = find_record(tx, ticket)
     if known is not None:
-        return recall(json.loads(known))
+        return recall(known)
     answer = act()
     if ticket.request_id:
-        response = json.dumps(record(answer)).encode()
-        idempotency.remember(tx.conn, LEDGER, **request, fingerprint=ticket.fingerprint, response=response, now=tx.now)
+        keep_record(tx, ticket, record(answer))
     return answer
+
+
+def find_record(tx: Transaction, ticket: Ticket) -> Any | None:  # noqa: ANN401 - JSON
+    """What was kept of the answer to the same request, if it was answered before.
+
+    Raises:
+        InvalidArgument: REQUEST_ID_REUSED; the id was used for another request.
+    """
+    kept = idempotency.find(
+        tx.conn,
+        LEDGER,
+        principal=ticket.principal,
+        method=ticket.method,
+        request_id=ticket.request_id,
+        fingerprint=ticket.fingerprint,
+    )
+    return None if kept is None else json.loads(kept)
+
+
+def keep_record(tx: Transaction, ticket: Ticket, record: Any) -> None:  # noqa: ANN401 - JSON
+    """Nothing for a ticket without a request id."""
+    idempotency.remember(
+        tx.conn,
+        LEDGER,
+        principal=ticket.principal,
+        method=ticket.method,
+        request_id=ticket.request_id,
+        fingerprint=ticket.fingerprint,
+        response=json.dumps(record).encode(),
+        now=tx.now,
+    )
 
 
 def record_memory(shown: Shown) -> list[Any]:
@@ -111,3 +140,10 @@ def recall_put(tx: Transaction, record: dict[str, Any]) -> PutAnswer:
     if "outcome" in record:
         return PutShown(Outcome(record["outcome"]), recall_memory(tx, record["memory"]))
     return Refused(record["code"], record["reason"], record["message"], tuple(record["metadata"].items()))
+
+
+def recall_put_shown(tx: Transaction, record: dict[str, Any]) -> PutShown:
+    """The same of a call of its own, whose refusals leave no record."""
+    answer = recall_put(tx, record)
+    assert isinstance(answer, PutShown)
+    return answer

@@ -1,7 +1,7 @@
 """Putting memories: many of one bot are looked up together and written together."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, select
 
@@ -9,9 +9,20 @@ from chassis.errors import AppError
 from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached
 from memory_service.domain.memory import Dedupe, Memory, NewMemory, Outcome, Put, text_key, touch
 from memory_service.models import MEMORY
+from memory_service.store import ledger
 from memory_service.store.codec import Stored, memory_from_row
+from memory_service.store.ledger import PutShown, Ticket
 from memory_service.store.memories import add_memories, batches, purge_memories, save_touched
 from memory_service.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class PutItem:
+    """One put of its own, which shares its transaction with all that queued beside it."""
+
+    bot: str
+    draft: NewMemory
+    ticket: Ticket
 
 
 class PutBatch:
@@ -124,3 +135,53 @@ def put_all(
         index += 1
     batch.finish()
     return results
+
+
+def put_each(tx: Transaction, items: Sequence[PutItem], limit: int) -> list[PutShown | AppError]:
+    """A result for each item, in order. A refused one has written nothing."""
+    queue = _PutQueue(tx, limit)
+    for place, item in enumerate(items):
+        queue.add(place, item)
+    queue.flush()
+    return [queue.results[place] for place in range(len(items))]
+
+
+class _PutQueue:
+    """Collects puts by bot, so that those of one are looked up and written together."""
+
+    def __init__(self, tx: Transaction, limit: int) -> None:
+        self.results: dict[int, PutShown | AppError] = {}
+        self._tx = tx
+        self._limit = limit
+        self._waiting: dict[str, list[tuple[int, PutItem]]] = {}
+        self._request_ids: set[tuple[str, str]] = set()
+
+    def add(self, place: int, item: PutItem) -> None:
+        request = (item.ticket.principal, item.ticket.request_id)
+        if request in self._request_ids:
+            self.flush()  # the ledger must have the first of the two before the second is looked up
+        try:
+            known = ledger.find_record(self._tx, item.ticket)
+        except AppError as refusal:
+            self.results[place] = refusal
+            return
+        if known is not None:
+            self.results[place] = ledger.recall_put_shown(self._tx, known)
+            return
+        if item.ticket.request_id:
+            self._request_ids.add(request)
+        self._waiting.setdefault(item.bot, []).append((place, item))
+
+    def flush(self) -> None:
+        for bot, waiting in self._waiting.items():
+            drafts = [item.draft for _, item in waiting]
+            results = put_all(self._tx, bot, drafts, self._limit, atomic=False)
+            for (place, item), result in zip(waiting, results, strict=True):
+                if isinstance(result, AppError):
+                    self.results[place] = result
+                    continue
+                shown = PutShown(result.outcome, result.memory)
+                self.results[place] = shown
+                ledger.keep_record(self._tx, item.ticket, ledger.record_put(shown))
+        self._waiting.clear()
+        self._request_ids.clear()

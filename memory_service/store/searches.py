@@ -1,6 +1,8 @@
 """Searching by word."""
 
+from contextlib import closing
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -17,13 +19,13 @@ def search_memories(conn: Connection, bot: str, query: SearchQuery, now: datetim
     namespace = read_namespace(conn, bot)
     candidates: list[Candidate] = []
     if query.words and namespace.live_count:
-        for key, memory_id, bm25, update_time, metadata in find_candidates(
-            conn, namespace, query.words, conditions_of(query.selected, now)
-        ):
-            if meets(query.selected.conditions, metadata):
-                candidates.append(Candidate(key, memory_id, bm25, update_time))
-                if len(candidates) == DEPTH:
-                    break
+        wanted = query.selected.conditions
+        # Conditions on metadata are decided here, so it is not known how many candidates it takes to have enough.
+        limit = None if wanted else DEPTH
+        pool = find_candidates(conn, namespace, query.words, conditions_of(query.selected, now), limit)
+        with closing(pool):
+            fitting = (candidate for candidate, metadata in pool if meets(wanted, metadata))
+            candidates.extend(islice(fitting, DEPTH))
     ranked = [each for each in rank(candidates) if each.score >= query.min_score]
     page = ranked[query.skip : query.skip + query.size]
     memories = load_memories(conn, [each.candidate.key for each in page], bot)

@@ -17,9 +17,10 @@ from memory_service.domain.memory import Content, Memory, NewMemory, Purged
 from memory_service.domain.search import Found, SearchQuery
 from memory_service.models import LEDGER
 from memory_service.store import blocks, ledger, lists, memories, puts, searches, stats, sweeps
-from memory_service.store.ledger import PutAnswer, PutShown, Refused, Shown, Ticket, once, show_put
+from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, once, show_put
 from memory_service.store.lists import ListQuery, Page, Position
 from memory_service.store.memories import MemoryRef
+from memory_service.store.puts import PutItem
 from memory_service.store.stats import Stats
 from memory_service.store.transaction import Transaction
 
@@ -42,6 +43,7 @@ class MemoryStore:
         self._clock = clock
         self._new_id = new_id
         self._limits = limits
+        self._puts = database.writer.kind("put", self._write_puts)
 
     async def ping(self) -> None:
         await self._database.ping()
@@ -53,18 +55,7 @@ class MemoryStore:
 
     async def put_memory(self, bot: str, draft: NewMemory, ticket: Ticket) -> PutShown:
         """Raises: MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached."""
-
-        def write(tx: Transaction) -> PutShown:
-            (result,) = puts.put_all(tx, bot, [draft], self._limits.max_memories, atomic=True)
-            assert not isinstance(result, AppError)
-            return PutShown(result.outcome, result.memory)
-
-        def recall(tx: Transaction, record: Any) -> PutShown:  # noqa: ANN401 - JSON
-            answer = ledger.recall_put(tx, record)
-            assert isinstance(answer, PutShown)  # a refused call leaves no record
-            return answer
-
-        return await self._once(write, ticket, ledger.record_put, recall)
+        return await self._database.writer.submit(self._puts, PutItem(bot, draft, ticket))
 
     async def put_memories(
         self, bot: str, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
@@ -235,13 +226,13 @@ class MemoryStore:
         return await self._write(write)
 
     async def _write(self, act: Callable[[Transaction], T]) -> T:
-        def write(conn: Connection) -> T:
-            tx = Transaction(conn, self._clock.now(), new_id=self._new_id, retention=self._limits.retention)
-            result = act(tx)
-            tx.finish()
-            return result
+        return await self._database.writer.run(lambda conn: self._transact(conn, act))
 
-        return await self._database.writer.run(write)
+    def _write_puts(self, conn: Connection, items: Sequence[PutItem]) -> Sequence[PutShown | AppError]:
+        return self._transact(conn, lambda tx: puts.put_each(tx, items, self._limits.max_memories))
 
-
-__all__ = ["Limits", "MemoryRef", "MemoryStore", "Refused"]
+    def _transact(self, conn: Connection, act: Callable[[Transaction], T]) -> T:
+        tx = Transaction(conn, self._clock.now(), new_id=self._new_id, retention=self._limits.retention)
+        result = act(tx)
+        tx.finish()
+        return result

@@ -21,7 +21,8 @@ from memory_service.domain.search import SearchQuery
 from memory_service.domain.selection import MemoryFilter
 from memory_service.store.ledger import Ticket
 from memory_service.store.lists import ListQuery
-from memory_service.store.store import Limits, MemoryRef, MemoryStore
+from memory_service.store.memories import MemoryRef
+from memory_service.store.store import Limits, MemoryStore
 
 pytestmark = pytest.mark.stateful
 

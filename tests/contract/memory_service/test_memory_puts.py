@@ -1,7 +1,10 @@
 """Putting memories over the wire: what is stored, what is touched, what is refused, and what repeating does."""
 
+import asyncio
+import unicodedata
 from datetime import timedelta
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from memory_world import World, draft, pb, put_request, refusal, refused, struct
@@ -82,8 +85,8 @@ async def test_the_same_text_touches_what_is_there(world: World, again: str):
 
 
 async def test_texts_that_differ_in_unicode_form_alone_are_the_same(world: World):
-    await world.put("Caf\u00e9")
-    await world.put("Cafe\u0301")
+    await world.put(unicodedata.normalize("NFC", "Café"))
+    await world.put(unicodedata.normalize("NFD", "Café"))
     assert len(await world.listed()) == 1
 
 
@@ -256,3 +259,14 @@ async def test_a_refused_request_may_be_mended_and_sent_again(world: World):
     assert (await refusal(world.stub.PutMemory(request)))[0] == "ALREADY_EXISTS"
     await world.delete(kept.name, purge=True)
     assert (await world.stub.PutMemory(request)).result.memory.text == "tea"
+
+
+async def test_requests_with_one_id_at_the_same_moment_are_done_once(world: World):
+    request = put_request("tea", request_id="7d0c")
+    other = put_request("milk", request_id="7d0c")
+    calls = [world.stub.PutMemory(each) for each in (request, request, other, request, put_request("sea"))]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert answers[0] == answers[1] == answers[3]
+    assert isinstance(answers[2], grpc.aio.AioRpcError)
+    assert sorted(await world.listed()) == ["sea", "tea"]
+    assert (await world.get(answers[0].result.memory.name)).use_count == 0

@@ -9,7 +9,8 @@ from memory_service.domain.selection import MemoryFilter
 from memory_service.domain.words import query_words
 from memory_service.store.ledger import PutShown, Ticket
 from memory_service.store.lists import ListQuery
-from memory_service.store.store import MemoryRef, MemoryStore
+from memory_service.store.memories import MemoryRef
+from memory_service.store.store import MemoryStore
 
 ME = "operators/root"
 

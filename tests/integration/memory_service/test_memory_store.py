@@ -16,7 +16,8 @@ from memory_service.domain.search import SearchQuery
 from memory_service.domain.selection import Condition, MemoryFilter, Operator, TimeField, TimeRange
 from memory_service.store.ledger import PutShown, Refused
 from memory_service.store.lists import ListQuery
-from memory_service.store.store import MemoryRef, MemoryStore
+from memory_service.store.memories import MemoryRef
+from memory_service.store.store import MemoryStore
 
 RICH = Content(
     text="Zoë moved\tto 東京 🗼 '); DROP TABLE memory; --",
