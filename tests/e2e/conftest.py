@@ -10,18 +10,25 @@ from stock import StockClient
 from benchmarks.openclaw_peer import Installation, install
 
 
-@pytest.fixture(scope="module", params=["default", "isolated"])
-def mobot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
-    """A mobot shared by a module's tests, in each layout in turn; stopped with Ctrl-C, which must exit 0."""
-    with running(tmp_path_factory.mktemp(request.param), isolated=request.param == "isolated") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def default_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
-    """A mobot shared by a module's tests for which the layout makes no difference."""
+    """A mobot in the default layout, shared by all tests; stopped with Ctrl-C at the end, which must exit 0."""
     with running(tmp_path_factory.mktemp("default")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def isolated_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
+    """The same with one process for each service."""
+    with running(tmp_path_factory.mktemp("isolated"), isolated=True) as started:
+        yield started
+
+
+@pytest.fixture(params=["default", "isolated"])
+def mobot(request: pytest.FixtureRequest) -> Mobot:
+    """A mobot in each layout in turn."""
+    started: Mobot = request.getfixturevalue(f"{request.param}_mobot")
+    return started
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,13 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import groupby, pairwise
 
 import pytest
 from client import ENDS, Client, Heard, connected, text_of
-from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot, running
+from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot
 from session_log import events_of, runs_finished, texts
 
 from mobot.session.v1 import event_pb2
@@ -21,13 +22,6 @@ _ANSWER = " ".join(str(number) for number in range(1, _WORDS + 1))
 _RECOVERY_S = 60.0
 
 EVERYTHING = "everything"
-
-
-@pytest.fixture(scope="module")
-def isolated_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
-    """Shared by its victims, as `default_mobot` is: each crash happens to what the ones before left."""
-    with running(tmp_path_factory.mktemp("isolated"), isolated=True) as started:
-        yield started
 
 
 class Mail:
@@ -51,16 +45,15 @@ class Mail:
         return run
 
 
-def crash(mobot: Mobot, victim: str) -> None:
-    """kill -9; returns when mobot is whole again."""
+def kill(mobot: Mobot, victim: str) -> Callable[[], None]:
+    """kill -9; returns what waits until mobot is whole again."""
     if victim == EVERYTHING:
         mobot.kill_all()
-        mobot.start()
-        return
+        return mobot.start
     pid = mobot.pid_of(victim)
     assert pid is not None
     mobot.kill(victim)
-    mobot.wait_restarted(victim, pid)
+    return partial(mobot.wait_restarted, victim, pid)
 
 
 @pytest.mark.parametrize("victim", [*CORE_LAYOUT, EVERYTHING])
@@ -83,10 +76,12 @@ async def talk_through_a_crash(mobot: Mobot, victim: str) -> None:
         interrupted = await mail.send(sender, f"count {_WORDS}", _ANSWER)
         await mail.send(sender, "and then?", "Mo here. You said: and then?")  # waits behind it
         await watcher.streamed(interrupted)
-        crashing = asyncio.create_task(asyncio.to_thread(crash, mobot, victim))
+        mend = await asyncio.to_thread(kill, mobot, victim)
+        assert not watcher.ends(interrupted), "killed in the middle of the answer"
+        mending = asyncio.create_task(asyncio.to_thread(mend))
         for number in range(5):  # while processes die and come back
             await other.send(sender, f"meanwhile {number}", f"Mo here. You said: meanwhile {number}")
-        await crashing
+        await mending
         await mail.send(sender, "are you back?", "Mo here. You said: are you back?")
         for run in (*mail.runs, *other.runs):
             end = await watcher.ended(run, timeout_s=_RECOVERY_S)

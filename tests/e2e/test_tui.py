@@ -36,6 +36,7 @@ def tui(stock: StockClient, tmp_path: Path) -> Iterator[Terminal]:
 
 
 def say(tui: Terminal, text: str) -> None:
+    tui.until(lambda screen: "| idle" in screen or "| aborted" in screen, "an end of what it was doing")
     tui.type(text)
     tui.shows(text)
     tui.press("Enter")
@@ -56,8 +57,9 @@ def test_a_person_talks_switches_starts_over_and_is_stopped_from_losing_a_persis
     kept = f"agent:main:kept-{word}"
     stock.call("sessions.create", key=kept, label=f"Kept {word}", persistent=True)
     say(tui, "/sessions")
-    tui.shows(f"Kept {word}")
+    tui.shows(f"Kept {word}", "Filter:")
     tui.press("Escape")
+    tui.until(lambda screen: "Filter:" not in screen, "list closed")
 
     say(tui, f"/session {kept}")
     tui.shows(f"session kept-{word}")
