@@ -125,7 +125,6 @@ async def test_a_session_of_another_bot_may_be_named_as_source_but_opens_nothing
     assert not (await other.ListMemories(pb.ListMemoriesRequest(parent="bots/main"))).memories
 
 
-@pytest.mark.xfail(strict=False, reason="the chassis makes INTERNAL of what the generated base class raises")
 async def test_calls_of_later_work_are_unimplemented(world: World):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.stub.CreateGrant(pb.CreateGrantRequest(parent="bots/main"))
