@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,7 +91,10 @@ def test_up_says_what_to_open_and_ctrl_c_ends_with_zero(up):
     assert int(port) > 0
     assert f"openclaw tui --url ws://127.0.0.1:{port} --token t0ken" in output
     assert re.search(r"registry 127\.0\.0\.1:[1-9]\d*, session 127\.0\.0\.1:[1-9]", output)
-    assert f'MOBOT_DATA_DIR={up.data_dir} mobot send main "hello"' in output
+    # Typed as the shell would find this very program: by name, or by its path from where the person is.
+    typed = re.search(rf'MOBOT_DATA_DIR={re.escape(str(up.data_dir))} (\S+) send main "hello"', output)
+    assert typed is not None
+    assert shutil.which(typed.group(1)) is not None
     assert instance.addresses(Layout(up.data_dir))["gateway"] == f"127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
