@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from chassis import direct_sql
 from chassis import migrations as schema
 from chassis.errors import FailedPrecondition
 from chassis.group_writer import GroupWriter
@@ -83,7 +84,7 @@ class SqliteStore:
         try:
             return function(conn)
         finally:
-            conn.rollback()
+            direct_sql.roll_back(conn)
 
 
 def writer_engine(path: Path) -> Engine:
@@ -181,7 +182,8 @@ def _engine(path: Path, pragmas: tuple[str, ...], *, begin: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's, wrapped by SQLAlchemy
+    def prepare(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, wrapped
+        record.info[direct_sql.BEGIN] = begin
         connection.isolation_level = None  # the driver's own idea of when to begin breaks snapshots and DDL
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
@@ -189,6 +191,7 @@ def _engine(path: Path, pragmas: tuple[str, ...], *, begin: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin_transaction(conn: Connection) -> None:
         driver_connection: Any = conn.connection.driver_connection
-        driver_connection.execute(begin)  # past SQLAlchemy, whose machinery costs more than the statement itself
+        if not driver_connection.in_transaction:  # chassis.direct_sql may have begun it
+            driver_connection.execute(begin)  # past SQLAlchemy, whose machinery costs more than the statement itself
 
     return engine

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
+from chassis import direct_sql
 from chassis.errors import Aborted, AppError, Unavailable
 
 Item = TypeVar("Item")
@@ -80,8 +81,8 @@ def handle_entries(conn: Connection, entries: Sequence[Entry]) -> list[list[Any]
     try:
         return _handle(conn, entries)
     except Exception:  # noqa: BLE001 - a handler may raise anything; it is told to its submitter the second time
-        with contextlib.suppress(DBAPIError):  # a connection that is broken says so again
-            conn.rollback()
+        with contextlib.suppress(DBAPIError, sqlite3.Error):  # a connection that is broken says so again
+            direct_sql.roll_back(conn)
         _tell_rollback(entries)
         return None
 
@@ -129,11 +130,12 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True
-        original = error.orig
-        if isinstance(original, sqlite3.Error):
-            return getattr(original, "sqlite_errorname", "").startswith(_SQLITE_OUTAGES)
+        if isinstance(error.orig, sqlite3.Error):
+            return is_outage(error.orig)
         state = _sqlstate(error)
         return state.startswith(_OUTAGE_STATES) or (isinstance(error, InterfaceError) and not state)
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorname", "").startswith(_SQLITE_OUTAGES)
     return isinstance(error, ConnectionError)
 
 
@@ -191,7 +193,7 @@ def _commit(conn: Connection, hook: CommitHook | None, stage: _Stage) -> None:
     if hook is not None:
         hook("before")
     stage.committing = True
-    conn.commit()
+    direct_sql.commit(conn)
     stage.committed = True
     if hook is not None:
         hook("after")
@@ -205,8 +207,8 @@ def _tell_rollback(entries: Sequence[Entry]) -> None:
 
 def _roll_back(conn: Connection) -> None:
     try:
-        conn.rollback()
-    except DBAPIError as error:
+        direct_sql.roll_back(conn)
+    except (DBAPIError, sqlite3.Error) as error:
         raise Outage(unknown=False) from error
 
 

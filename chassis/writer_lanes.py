@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis import direct_sql
 from chassis.handover import Handover
 from chassis.write_transaction import (
     PENDING,
@@ -124,7 +125,7 @@ class ThreadLane:
                         write_entries(conn, entries, self._hook, handled)
                     except Outage as outage:
                         logger.exception("database cannot be written")
-                        conn.rollback()
+                        direct_sql.roll_back(conn)
                         _fail_pending(entries, outage)
                     if not self._post(self._settle, entries):
                         return

@@ -121,18 +121,18 @@ class Dispatcher:
             if attachment is not None and live.attachment == attachment.number:
                 self._follow(item, live.lease, attachment)
                 return
-        self._mail.post(item)
+        self._mail.post(item, patient=attachment is not None)
 
     def _follow(self, item: Settle, lease: Lease, attachment: Attachment) -> None:
         following = self.room.follow(attachment, lease.bot)
         if following is None:
-            self._mail.post(item)
+            self._mail.post(item, patient=True)
             return
         session, bot = following
         offer = Offer(attachment.number, attachment.worker, bot)
         if session is None:
             item.offer = offer
-            self._mail.post(item)
+            self._mail.post(item, patient=True)
             return
         self._mail.post(item)
         self._offered.add(session)

@@ -32,6 +32,8 @@ _LAST_RETRY_S = 2.0
 # Acknowledgements of ends wait for this long or for so many, since forgetting them costs no more than a repetition.
 _LOGGED_DELAY_S = 0.2
 _LOGGED_COUNT = 512
+# Ends wait so long for a start to share its call: nobody's answer depends on them.
+_PATIENCE_S = 0.003
 
 # Refusals of one append that another try may mend.
 _PASSING = frozenset(
@@ -101,6 +103,7 @@ class Opener:
         self._ended: list[str] = []
         self._retried: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -126,6 +129,9 @@ class Opener:
         while not self._closing.is_set():
             await self._bell.wait()
             self._bell.clear()
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
             while self._queue and not self._closing.is_set():
                 count = min(len(self._queue), _MAX_ENTRIES)
                 await self._write([self._queue.popleft() for _ in range(count)])
@@ -145,14 +151,18 @@ class Opener:
         """Makes `run` return after the call in flight."""
         self._closing.set()
         self._bell.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._patience = None
         self._post_logged()
 
     def _put(self, entry: _Entry) -> None:
         self._queue.append(entry)
-        self._bell.set()
+        if entry.ended is None:
+            self._bell.set()
+        elif self._patience is None and not self._bell.is_set():
+            self._patience = self._loop.call_later(_PATIENCE_S, self._bell.set)
 
     async def _write(self, entries: list[_Entry]) -> None:
         await self._load_drafts(entries)

@@ -14,6 +14,8 @@ import orjson
 from sqlalchemy import Boolean, Connection, Integer, LargeBinary, SmallInteger, Table, Text
 from sqlalchemy.types import BigInteger
 
+from chassis import direct_sql
+
 Row = Sequence[Any]
 
 # Powers of two, so that a list of any length takes few statements of few shapes.
@@ -58,19 +60,19 @@ class Bulk:
             inner = f"SELECT {names} {tail.format(keys='json_each(?) AS k')}"
             bare = ", ".join(name.rpartition(".")[2] for name in columns)
             statement = f"SELECT json_group_array(json_array({bare})) FROM ({inner})"
-            found = conn.exec_driver_sql(statement, (orjson.dumps(list(keys)).decode(),)).scalar_one()
-            rows: list[list[Any]] = orjson.loads(found)
+            found = direct_sql.fetch(conn, statement, (orjson.dumps(list(keys)).decode(),))
+            rows: list[list[Any]] = orjson.loads(found[0][0])
             return rows
         order = f" ORDER BY {lock} FOR UPDATE" if lock else ""
         statement = f"SELECT {names} {tail.format(keys='unnest($1::text[]) AS k(value)')}{order}"
-        return [list(row) for row in conn.exec_driver_sql(statement, (list(keys),))]
+        return [list(row) for row in direct_sql.fetch(conn, statement, (list(keys),))]
 
     def execute(self, conn: Connection, statement: str, keys: Iterable[str]) -> None:
         """Runs a statement in which "{keys}" stands for a table of `keys` with the column `value`."""
         if self.sqlite:
-            conn.exec_driver_sql(statement.format(keys="json_each(?) AS k"), (orjson.dumps(list(keys)).decode(),))
+            direct_sql.run(conn, statement.format(keys="json_each(?) AS k"), (orjson.dumps(list(keys)).decode(),))
         else:
-            conn.exec_driver_sql(statement.format(keys="unnest($1::text[]) AS k(value)"), (list(keys),))
+            direct_sql.run(conn, statement.format(keys="unnest($1::text[]) AS k(value)"), (list(keys),))
 
     def _write(
         self, conn: Connection, action: str, table: Table, columns: tuple[str, ...], rows: Sequence[Row]
@@ -79,13 +81,13 @@ class Bulk:
             return
         if not self.sqlite:
             arrays = tuple(list(values) for values in zip(*rows, strict=True))
-            conn.exec_driver_sql(self._text(action, table, columns, 0), arrays)
+            direct_sql.run(conn, self._text(action, table, columns, 0), arrays)
             return
         start, left = 0, len(rows)
         for size in _CHUNKS:
             while left >= size:
                 values = tuple(chain.from_iterable(rows[start : start + size]))
-                conn.exec_driver_sql(self._text(action, table, columns, size), values)
+                direct_sql.run(conn, self._text(action, table, columns, size), values)
                 start, left = start + size, left - size
 
     def _text(self, action: str, table: Table, columns: tuple[str, ...], size: int) -> str:

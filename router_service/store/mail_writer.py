@@ -9,6 +9,8 @@ from chassis.group_writer import GroupWriter
 from router_service.store.items import Item
 from router_service.store.mail_handler import MailHandler
 
+_PATIENCE_S = 0.001
+
 _log = logging.getLogger(__name__)
 
 
@@ -23,6 +25,8 @@ class MailWriter:
         self._writer = writer
         self._kind = writer.kind("mail", handler, after_commit=self._committed, brief=True)
         self._posted: list[Item] = []
+        self._hurried = False
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_commit: Callable[[Sequence[Item]], None] = lambda _items: None
         self._on_failure: Callable[[Sequence[Item], AppError], None] = lambda _items, _error: None
@@ -41,11 +45,19 @@ class MailWriter:
         """Items that are posted and not yet answered."""
         return len(self._posted) + self._writer.queued
 
-    def post(self, item: Item) -> None:
-        """Has the item written; what becomes of it is told to the listeners and to its ticket."""
-        if not self._posted:
-            self._loop.call_soon(self._flush)
+    def post(self, item: Item, *, patient: bool = False) -> None:
+        """Has the item written; what becomes of it is told to the listeners and to its ticket.
+
+        A `patient` one waits a millisecond or two for others to share its commit.
+        """
         self._posted.append(item)
+        if self._hurried:
+            return
+        if not patient:
+            self._hurried = True
+            self._loop.call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_PATIENCE_S, self._flush)
 
     async def close(self) -> None:
         """Returns when everything posted is answered."""
@@ -54,6 +66,10 @@ class MailWriter:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _flush(self) -> None:
+        self._hurried = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._posted:
             return
         items, self._posted = self._posted, []

@@ -11,8 +11,8 @@ from sqlalchemy import (
     Connection,
     Insert,
     Integer,
+    Select,
     Text,
-    TextClause,
     Update,
     any_,
     bindparam,
@@ -24,17 +24,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from chassis import direct_sql
+
 # A list goes to SQLite as one JSON parameter: a row of question marks would be another statement for every length.
-_FIND_EVENTS: Final = {
-    "sqlite": text(
-        "SELECT e.session, e.event_id, e.sequence, e.kind, e.run FROM json_each(:keys) k CROSS JOIN event e "
-        "ON e.session = json_extract(k.value, '$[0]') AND e.event_id = json_extract(k.value, '$[1]')"
-    ),
-    "postgresql": text(
-        "SELECT e.session, e.event_id, e.sequence, e.kind, e.run FROM unnest(:sessions, :ids) AS k(session, event_id) "
-        "JOIN event e ON e.session = k.session AND e.event_id = k.event_id"
-    ).bindparams(bindparam("sessions", type_=ARRAY(BigInteger)), bindparam("ids", type_=ARRAY(Text))),
-}
+_FIND_EVENTS_SQLITE: Final = (
+    "SELECT e.session, e.event_id, e.sequence, e.kind, e.run FROM json_each(?) k CROSS JOIN event e "
+    "ON e.session = json_extract(k.value, '$[0]') AND e.event_id = json_extract(k.value, '$[1]')"
+)
+_FIND_EVENTS_POSTGRESQL: Final = text(
+    "SELECT e.session, e.event_id, e.sequence, e.kind, e.run FROM unnest(:sessions, :ids) AS k(session, event_id) "
+    "JOIN event e ON e.session = k.session AND e.event_id = k.event_id"
+).bindparams(bindparam("sessions", type_=ARRAY(BigInteger)), bindparam("ids", type_=ARRAY(Text)))
 
 
 class Among:
@@ -44,33 +44,39 @@ class Among:
         names = ", ".join(f"{key.table.name}.{column.name}" for column in columns)
         select_from = f"SELECT {names} FROM {key.table.name} WHERE {key.name}"
         kind = BigInteger if isinstance(key.type, Integer) else Text
-        self._worded = {
-            "sqlite": text(f"{select_from} IN (SELECT value FROM json_each(:keys))"),
-            "postgresql": text(f"{select_from} = ANY(:keys)").bindparams(bindparam("keys", type_=ARRAY(kind))),
-        }
+        self._sqlite = f"{select_from} IN (SELECT value FROM json_each(?))"
+        self._postgresql = text(f"{select_from} = ANY(:keys)").bindparams(bindparam("keys", type_=ARRAY(kind)))
 
     def run(self, conn: Connection, keys: Sequence[str] | Sequence[int]) -> Sequence[Any]:
-        given = orjson.dumps(keys).decode() if conn.dialect.name == "sqlite" else list(keys)
-        return conn.execute(self._worded[conn.dialect.name], {"keys": given}).all()
+        if conn.dialect.name == "sqlite":
+            return direct_sql.fetch(conn, self._sqlite, (orjson.dumps(keys).decode(),))
+        return conn.execute(self._postgresql, {"keys": list(keys)}).all()
 
 
-class Bulk:
+class Worded:
     """A statement that is run for many rows at once, with the values of each row in the order of `names`.
 
     SQLAlchemy spends as much on the parameters of a row as SQLite on the row. So it only words the statement, once for
     each engine, and the driver gets plain tuples; all columns are of types that drivers take as they are.
     """
 
-    def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
+    def __init__(self, statement: Insert | Update | Select[Any], names: Sequence[str]) -> None:
         self._statement = statement
         self._names = tuple(names)
         self._worded: dict[str, str] = {}
 
     def run(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        direct_sql.run_many(conn, self._text(conn), rows)
+
+    def fetch(self, conn: Connection) -> Sequence[Any]:
+        """The one row of a statement without parameters."""
+        return direct_sql.fetch(conn, self._text(conn))[0]
+
+    def _text(self, conn: Connection) -> str:
         text = self._worded.get(conn.dialect.name)
         if text is None:
             text = self._worded[conn.dialect.name] = self._word(conn)
-        conn.exec_driver_sql(text, list(rows))
+        return text
 
     def _word(self, conn: Connection) -> str:
         keys = list(self._names) if isinstance(self._statement, Insert) else None
@@ -91,10 +97,10 @@ def among(conn: Connection, item: ColumnElement[Any], values: Sequence[str] | Se
 
 def find_events(conn: Connection, keys: Sequence[tuple[int, str]]) -> Sequence[Any]:
     """The rows (session, event_id, sequence, kind, run) of those `keys` (session, event id) that are in the log."""
-    statement: TextClause = _FIND_EVENTS[conn.dialect.name]
     if conn.dialect.name == "sqlite":
-        return conn.execute(statement, {"keys": orjson.dumps(keys).decode()}).all()
-    return conn.execute(statement, {"sessions": [key[0] for key in keys], "ids": [key[1] for key in keys]}).all()
+        return direct_sql.fetch(conn, _FIND_EVENTS_SQLITE, (orjson.dumps(keys).decode(),))
+    given = {"sessions": [key[0] for key in keys], "ids": [key[1] for key in keys]}
+    return conn.execute(_FIND_EVENTS_POSTGRESQL, given).all()
 
 
 def escape_like(words: str) -> str:

@@ -23,7 +23,7 @@ from session_service.store.rows import (
     to_head,
     to_session,
 )
-from session_service.store.sql import Among, Bulk
+from session_service.store.sql import Among, Worded
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -100,17 +100,13 @@ class Written(Generic[T_co]):
 
 
 _select_heads = Among(HEAD_COLUMNS, SESSION.c.name)
-_lock_log = select(LOG_HEAD.c.position, LOG_HEAD.c.session, LOG_HEAD.c.transcript, LOG_HEAD.c.writes).with_for_update()
-_move_log = update(LOG_HEAD).values(
-    position=bindparam("to_position"),
-    session=bindparam("to_session"),
-    transcript=bindparam("to_transcript"),
-    writes=bindparam("to_writes"),
-)
+_NUMBERS = ("position", "session", "transcript", "writes")
+_lock_log = Worded(select(*(LOG_HEAD.c[name] for name in _NUMBERS)).with_for_update(), ())
+_move_log = Worded(update(LOG_HEAD).ordered_values(*((name, bindparam(name)) for name in _NUMBERS)), _NUMBERS)
 _SESSION_COLUMNS = tuple(column.name for column in SESSION.columns)
 _SAVED_COLUMNS = tuple(name for name in _SESSION_COLUMNS if name != "pk")
-_insert_sessions = Bulk(insert(SESSION), _SESSION_COLUMNS)
-_save_session = Bulk(
+_insert_sessions = Worded(insert(SESSION), _SESSION_COLUMNS)
+_save_session = Worded(
     update(SESSION)
     .where(SESSION.c.pk == bindparam("of_session"))
     .ordered_values(*((name, bindparam(name)) for name in _SAVED_COLUMNS)),
@@ -118,9 +114,9 @@ _save_session = Bulk(
 )
 _insert_transcript = insert(TRANSCRIPT)
 _EVENT_COLUMNS = tuple(column.name for column in EVENT.columns)
-_insert_events = Bulk(insert(EVENT), _EVENT_COLUMNS)
+_insert_events = Worded(insert(EVENT), _EVENT_COLUMNS)
 _lifted = case((SESSION.c.pinned == literal_column("1"), literal_column(str(PIN_LIFT))), else_=literal_column("0"))
-_move_sessions = Bulk(
+_move_sessions = Worded(
     update(SESSION)
     .where(SESSION.c.pk == bindparam("of_session"))
     .ordered_values(
@@ -148,7 +144,7 @@ class Transaction:
         self._new_transcripts: list[dict[str, Any]] = []
         self._moved: dict[int, Head] = {}
         self._wrote = False
-        self._position, self._session, self._transcript, self._writes = conn.execute(_lock_log).one()
+        self._position, self._session, self._transcript, self._writes = _lock_log.fetch(conn)
         self._heads.open(self._writes)
 
     def find_heads(self, names: Sequence[str]) -> list[Head]:
@@ -270,8 +266,7 @@ class Transaction:
         self._heads.close(writes)
         if not self._wrote:
             return
-        moved = {"to_position": self._position, "to_session": self._session, "to_transcript": self._transcript}
-        self.conn.execute(_move_log, moved | {"to_writes": writes})
+        _move_log.run(self.conn, [(self._position, self._session, self._transcript, writes)])
 
 
 def micros(time: datetime) -> int:
