@@ -28,6 +28,9 @@ class KillAt:
         self.killed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
+    def disarm(self):
+        self._left = -1
+
     def __call__(self, stage):
         if stage == "before":
             self._left -= 1
@@ -100,6 +103,7 @@ async def test_what_was_accepted_is_finished_once_when_the_router_dies(sqlite_ur
     kill = KillAt(commit, stage)
     world = World(sqlite_url, clock, commit_hook=kill)
     await world.start()
+    crashed = False
     tasks = [asyncio.create_task(keep_working(world, refuse_first=commit % 2 == 0))]
 
     async def send_all():
@@ -113,7 +117,8 @@ async def test_what_was_accepted_is_finished_once_when_the_router_dies(sqlite_ur
         killed = asyncio.create_task(kill.killed.wait())
         tasks += [everything, killed]
         await asyncio.wait((everything, killed), return_when=asyncio.FIRST_COMPLETED)
-        if killed.done():
+        crashed = killed.done()
+        if crashed:
             await world.crash()
             await world.start_router()
         ticking = asyncio.create_task(keep_time(world))
@@ -122,9 +127,13 @@ async def test_what_was_accepted_is_finished_once_when_the_router_dies(sqlite_ur
         assert finished(world) == dict.fromkeys(KEYS, "SUCCEEDED")
         check_logs(world)
     finally:
+        kill.disarm()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if kill.killed.is_set() and not crashed:
+            # It died when all was done already; closing would wait for its writer.
+            await world.crash()
         await world.close()
 
 
