@@ -5,7 +5,7 @@ import logging
 
 import grpc.aio
 
-from chassis.clock import Clock, Uuid7Ids
+from chassis.clock import Clock
 from chassis.paging import PageTokens
 from chassis.write_transaction import CommitHook
 from mobot.registry.v1 import registry_service_pb2_grpc
@@ -17,6 +17,7 @@ from router_service.delivery.opener import Opener
 from router_service.delivery.timers import Timers
 from router_service.delivery.waiters import RunWaiters
 from router_service.domain.retry import Backoff
+from router_service.ids import MessageIds
 from router_service.servicer.attaching import Attaching
 from router_service.servicer.mailboxes import Mailboxes
 from router_service.servicer.router_servicer import RouterServicer
@@ -46,7 +47,7 @@ class Router:
         page_secret: bytes,
     ) -> None:
         lease_us = int(settings.lease_s * 1e6)
-        new_id = Uuid7Ids(clock)
+        new_id = MessageIds(clock)
         waiters = RunWaiters()
         self._store = store
         self._bots = Bots(registry_service_pb2_grpc.RegistryServiceStub(registry), ttl_s=settings.bot_cache_s)

@@ -56,7 +56,7 @@ class Lease:
     pulled_until_us: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class EndedRun:
     """A run that reached its terminal state. `epoch` is what its last event is appended with, 0 for no fence."""
 
@@ -78,7 +78,7 @@ class EndedRun:
     origin_run: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RetryingRun:
     """A run whose attempt ended and that will be tried again at `next_attempt_us`."""
 

@@ -1,8 +1,7 @@
 """Statements over many rows at once, for the hot tables.
 
-On SQLite the interpreter's lock is released and taken back for every step of a statement, which under load costs more
-than the row: a statement for 64 rows that takes one step was measured 7 times as fast as 64 steps while the event
-loop was busy. So rows are bound by the dozen into one VALUES list, and what is read comes back as one row of JSON. On
+Rows are bound by the dozen into one VALUES list, and what is read comes back as one row of JSON: on SQLite every step
+of a statement gives the interpreter's lock away, and a statement is prepared, bound and finished once for 64 rows. On
 PostgreSQL arrays do the same. Texts are few and constant, so both engines keep them prepared.
 """
 

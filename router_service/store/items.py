@@ -179,7 +179,7 @@ class StopAsking(Item):
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Leased:
     """A lease was given by means of `offer`; a raised epoch comes as a lease without offer."""
 
@@ -187,7 +187,7 @@ class Leased:
     offer: Offer | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class CancelAsked:
     """The worker of the run shall stop it; with `lost` it has lost the lease already."""
 
@@ -198,7 +198,7 @@ class CancelAsked:
     lost: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class BoxState:
     """How a transaction left a mailbox: free, and with mail that can be leased now."""
 

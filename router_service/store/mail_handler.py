@@ -43,7 +43,9 @@ from router_service.store.leasing import (
     stop_asking,
 )
 from router_service.store.settling import settle
-from router_service.store.work import Work
+from router_service.store.work import Box, Work
+
+_MAX_BOXES = 20_000
 
 _Step = Callable[[Work, Any, Rules], None]
 
@@ -57,6 +59,9 @@ class MailHandler:
         self.unlogged: set[str] = set()
         self._bulk = bulk
         self._clock = clock
+        # SQLite's file belongs to this process, so what was committed last is what is there.
+        self._boxes: dict[str, Box] | None = {} if bulk.sqlite else None
+        self._uncommitted = False
         self._rules = rules
         self._steps: Mapping[type[Item], _Step] = {
             Send: send,
@@ -75,7 +80,7 @@ class MailHandler:
         }
 
     def __call__(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
-        work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6))
+        work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6), self._trusted_boxes())
         _load(work, items)
         steps, rules, batch = self._steps, self._rules, work.batch
         for item in items:
@@ -85,6 +90,17 @@ class MailHandler:
         lease_heads(work, self.unlogged)
         work.finish()
         return items
+
+    def committed(self) -> None:
+        """What the last call did is on disk. Comes before the next call."""
+        self._uncommitted = False
+
+    def _trusted_boxes(self) -> dict[str, Box] | None:
+        boxes = self._boxes
+        if boxes is not None and (self._uncommitted or len(boxes) > _MAX_BOXES):
+            boxes.clear()  # a call that was not (yet) committed may have changed them in vain
+        self._uncommitted = True
+        return boxes
 
 
 def _load(work: Work, items: Sequence[Item]) -> None:

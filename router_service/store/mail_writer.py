@@ -23,6 +23,7 @@ class MailWriter:
 
     def __init__(self, writer: GroupWriter, handler: MailHandler) -> None:
         self._writer = writer
+        self._handler = handler
         self._kind = writer.kind("mail", handler, after_commit=self._committed, brief=True)
         self._posted: list[Item] = []
         self._hurried = False
@@ -100,6 +101,7 @@ class MailWriter:
         self._on_failure(items, error)
 
     def _committed(self, items: Sequence[Item]) -> None:
+        self._handler.committed()
         self._on_commit(items)
         for item in items:
             if item.ticket is not None:

@@ -215,7 +215,8 @@ class Facts:
 class Work:
     """What one transaction knows and is about to write."""
 
-    def __init__(self, bulk: Bulk, conn: Connection, now_us: int) -> None:
+    def __init__(self, bulk: Bulk, conn: Connection, now_us: int, known_boxes: dict[str, "Box"] | None = None) -> None:
+        """`known_boxes` are copies of rows as they are, where nobody else writes to the database."""
         self.conn = conn
         self.now_us = now_us
         self.single_process = bulk.sqlite
@@ -229,15 +230,23 @@ class Work:
         self.fresh: dict[str, list[list[Any]]] = {}
         self.inserts: list[list[Any]] = []
         self._bulk = bulk
+        self._known_boxes = known_boxes
         self._updates: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
         self._touched: set[str] = set()
 
     def load_boxes(self, sessions: set[str]) -> None:
         """Locks the mailboxes and copies them; those that are missing are made."""
-        self._select_boxes(sessions)
+        known = self._known_boxes
+        if known is not None:
+            self.boxes = {session: known[session] for session in sessions if session in known}
+        self._select_boxes(sessions - self.boxes.keys())
         missing = sorted(sessions - self.boxes.keys())
-        if not missing:
-            return
+        if missing:
+            self._make_boxes(missing)
+        if known is not None:
+            known.update(self.boxes)
+
+    def _make_boxes(self, missing: list[str]) -> None:
         rows = [(session, bot_of(session), *_NEW_BOX) for session in missing]
         self._bulk.insert(self.conn, MAILBOX, BOX_COLUMNS, rows, ignore=True)
         if self._bulk.sqlite:
@@ -246,7 +255,9 @@ class Work:
         else:  # another replica may have made some of them
             self._select_boxes(set(missing))
 
-    def _select_boxes(self, sessions: Iterable[str]) -> None:
+    def _select_boxes(self, sessions: set[str]) -> None:
+        if not sessions:
+            return
         tail = "FROM mailbox WHERE session IN (SELECT value FROM {keys})"
         for row in self._bulk.select(self.conn, BOX_COLUMNS, tail, sorted(sessions), lock="session"):
             self.boxes[row[0]] = Box(row)
@@ -343,6 +354,8 @@ class Work:
             if box.changed
         ]
         self._bulk.update(self.conn, MAILBOX, _BOX_UPDATE, rows)
+        for box in self.boxes.values():
+            box.changed = False
         now_us = self.now_us
         self.batch.boxes = [
             BoxState(box.session, box.bot, box.lease_run is None, box.ready(now_us)) for box in self.boxes.values()
