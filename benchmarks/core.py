@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks import mail_load
-from benchmarks.mobot_under_test import BOT, TOKEN, Mobot, mobot_up
+from benchmarks.mobot_under_test import BOT, TOKEN, Mobot, demo_bots, mobot_up
 from benchmarks.openclaw_peer import TOKEN as PEER_TOKEN
 from benchmarks.openclaw_peer import openclaw_up
 from benchmarks.processes import cpu_seconds, free_port, rss_mb, running, say
@@ -208,6 +208,7 @@ async def _latency(
 async def _chat(report: Report, directory: Path, *, rounds: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         mobot = await stack.enter_async_context(mobot_up(directory / "chat"))
+        await demo_bots(mobot)
         await _fill(mobot, STORED_SESSIONS)
         peer_directory = directory / "chat-peer"
         peer_directory.mkdir()

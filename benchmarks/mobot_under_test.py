@@ -102,3 +102,16 @@ async def _create_bot(mobot: Mobot) -> None:
             timeout=30,
             wait_for_ready=True,
         )
+
+
+async def demo_bots(mobot: Mobot) -> None:
+    """Returns when the demo bot `main` is there and served."""
+    async with grpc.aio.insecure_channel(mobot.registry) as channel, asyncio.timeout(60):
+        watch = registry_service_pb2_grpc.RegistryServiceStub(channel).WatchBots(
+            registry_service_pb2.WatchBotsRequest(), metadata=mobot.metadata
+        )
+        async for frame in watch:
+            for change in frame.changes:
+                told = {change.bot.name: change.bot.status, change.bot_status.bot: change.bot_status.status}
+                if told.get("bots/main", bot_pb2.BotStatus()).worker_count:
+                    return
