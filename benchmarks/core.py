@@ -207,7 +207,7 @@ async def _latency(
 
 async def _chat(report: Report, directory: Path, *, rounds: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        mobot = await stack.enter_async_context(mobot_up(directory / "chat"))
+        mobot = await stack.enter_async_context(mobot_up(directory / "chat", with_bot=False))
         await demo_bots(mobot)
         await _fill(mobot, STORED_SESSIONS)
         peer_directory = directory / "chat-peer"

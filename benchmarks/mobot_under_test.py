@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from websockets.exceptions import WebSocketException
 
 from benchmarks.processes import end, free_port
 from benchmarks.web_client import WebClient
@@ -82,7 +83,7 @@ async def _first_connect(url: str, process: asyncio.subprocess.Process, log: Pat
     while True:
         if process.returncode is not None:
             raise RuntimeError(f"mobot up ended with {process.returncode}: {log.read_text()[-2000:]}")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, WebSocketException):  # refused, or cut while the port is being tried
             async with WebClient(url, TOKEN):
                 return
         await asyncio.sleep(0.01)  # the poll interval of a client, not a synchronisation
