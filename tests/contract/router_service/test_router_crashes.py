@@ -31,9 +31,6 @@ class KillAt:
     def disarm(self):
         self._left = -1
 
-    def disarm(self):
-        self._left = -1
-
     def __call__(self, stage):
         if stage == "before":
             self._left -= 1

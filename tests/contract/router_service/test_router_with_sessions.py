@@ -1,0 +1,152 @@
+"""The router and the real session service: what a transcript and a session's status show of a run."""
+
+import grpc.aio
+import pytest
+from router_world import SECRET, Worker, World, send, until
+
+from chassis.server import ServiceHost
+from chassis.settings import ChassisSettings
+from chassis.status import from_rpc_error
+from chassis.telemetry import Telemetry
+from mobot.router.v1 import message_pb2, router_service_pb2
+from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2, session_service_pb2_grpc
+from session_service.__main__ import compose
+from session_service.settings import SessionSettings
+
+A = "bots/main/sessions/a"
+
+
+class RealWorld(World):
+    """The stand-in of the session service is replaced by the service."""
+
+    async def start(self):
+        await super().start()
+        directory = self.url.removeprefix("sqlite:///").rpartition("/")[0]
+        self.session_service = await compose(
+            SessionSettings(database_url=f"sqlite:///{directory}/session.sqlite3"),
+            ChassisSettings(data_dir=directory, token=SECRET),
+            dialer=self.neighbours,
+            clock=self.clock,
+            telemetry=Telemetry.off(),
+        )
+        host = ServiceHost(self.session_service, authenticator=self.authenticator, listen=(), telemetry=Telemetry.off())
+        self.neighbours.add_handlers(host.local_handlers)
+        self.session_stub = session_service_pb2_grpc.SessionServiceStub(self.neighbours.dial("session"))
+        return self
+
+    async def close(self):
+        await super().close()
+        await self.session_service.end_watches()
+        await self.session_service.close()
+
+    async def log(self, session=A):
+        request = session_service_pb2.ListEventsRequest(parent=session)
+        return [e for e in (await self.session_stub.ListEvents(request)).events if not e.HasField("session_created")]
+
+    async def session(self, name=A):
+        return (await self.session_stub.GetSession(session_service_pb2.GetSessionRequest(name=name))).session
+
+
+@pytest.fixture
+async def world(sqlite_url, clock):
+    made = RealWorld(sqlite_url, clock)
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def ended(world, count):
+    async def count_ends():
+        return sum(event.HasField("run_finished") for event in await world.log())
+
+    while await count_ends() < count:
+        await until(lambda: True)
+
+
+async def test_a_transcript_shows_a_turn_and_the_session_its_state(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub, "hello", idempotency_key="k", user_input=True)
+    delivery = await worker.delivery()
+    assert (await world.session()).status == session_pb2.SESSION_STATUS_RUNNING
+    assert delivery.sequence == next(e.sequence for e in await world.log() if e.HasField("message"))
+    await worker.complete(delivery)
+    await ended(world, 1)
+    assert [event.id.rpartition("/")[0] for event in await world.log()] == ["message", "run/k/started", "run/k"]
+    assert (await world.session()).status != session_pb2.SESSION_STATUS_RUNNING
+    assert (await world.session()).created_via == "operator"
+
+
+async def test_a_worker_that_lost_its_lease_can_write_nothing(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    delivery = await worker.delivery()
+    await worker.cut()
+    await until(lambda: not world.router._dispatcher.current_attachments())
+    await world.advance(16)
+    while not any(event.HasField("run_retrying") for event in await world.log()):
+        await until(lambda: True)
+    late = session_service_pb2.SessionAppend(session=A, epoch=delivery.epoch)
+    event = late.events.add(id="run/k/reply", run="k")
+    event.message.role = event_pb2.ROLE_ASSISTANT
+    event.message.parts.add(text="too late")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.session_stub.AppendEvents(session_service_pb2.AppendEventsRequest(append=late))
+    assert from_rpc_error(caught.value).reason == "FENCED"
+
+
+async def test_mail_to_a_deleted_session_is_rejected(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub)
+    await worker.complete(await worker.delivery())
+    await ended(world, 1)
+    await world.session_stub.DeleteSession(session_service_pb2.DeleteSessionRequest(name=A))
+    await send(stub, idempotency_key="k")
+    answer = await stub.WaitRun(router_service_pb2.WaitRunRequest(run="k"))
+    assert answer.message.state == message_pb2.MESSAGE_STATE_REJECTED
+
+
+async def test_a_transcript_is_whole_after_the_router_crashed(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    for number in range(4):
+        await send(stub, str(number), idempotency_key=f"k{number}")
+    delivery = await worker.delivery()
+    await world.crash()
+    await world.start_router()
+    back = await Worker(world.stub(), held=[(delivery.message.run, delivery.epoch)]).start()
+    await back.complete(delivery)
+    for _ in range(3):
+        await back.complete(await back.delivery())
+    await ended(world, 4)
+    texts = [event.message.parts[0].text for event in await world.log() if event.HasField("message")]
+    assert texts == ["0", "1", "2", "3"]
+
+
+async def test_a_redriven_dead_letter_is_not_doubled_in_the_transcript(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    receipt = await send(stub, "poison", max_attempts=1)
+    await worker.fail(await worker.delivery(), retryable=True)
+    await stub.RedriveDeadLetters(router_service_pb2.RedriveDeadLettersRequest(messages=[receipt.message]))
+    await worker.complete(await worker.delivery())
+    await ended(world, 2)
+    assert sum(event.HasField("message") for event in await world.log()) == 1
+
+
+async def test_a_router_that_lost_its_database_raises_its_epochs_above_those_of_the_log(world, tmp_path):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    for _ in range(3):
+        await send(stub)
+        await worker.complete(await worker.delivery())
+    await world.stop_router()
+    world.url = f"sqlite:///{tmp_path / 'fresh.sqlite3'}"
+    await world.start_router()
+    worker = await Worker(world.stub()).start()
+    await send(world.stub())
+    delivery = await worker.delivery()
+    assert delivery.epoch > 3
+    assert (await worker.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
