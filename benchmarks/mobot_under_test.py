@@ -109,7 +109,7 @@ async def demo_bots(mobot: Mobot) -> None:
     """Returns when the demo bot `main` is there and served."""
     async with grpc.aio.insecure_channel(mobot.registry) as channel, asyncio.timeout(60):
         watch = registry_service_pb2_grpc.RegistryServiceStub(channel).WatchBots(
-            registry_service_pb2.WatchBotsRequest(), metadata=mobot.metadata
+            registry_service_pb2.WatchBotsRequest(), metadata=mobot.metadata, wait_for_ready=True
         )
         async for frame in watch:
             for change in frame.changes:
