@@ -74,6 +74,7 @@ def session_row(session: session_pb2.Session) -> dict[str, Any]:
 
 def entry(session: session_pb2.Session) -> dict[str, Any]:
     """`entry` of create, patch and reset: what is stored, without what is derived."""
+    archived = session.state == session_pb2.SESSION_STATE_ARCHIVED
     stored: dict[str, Any] = {
         "sessionId": session.uid,
         "lifecycleRevision": session.etag or session.uid,
@@ -81,12 +82,14 @@ def entry(session: session_pb2.Session) -> dict[str, Any]:
         "updatedAt": max(millis(session.update_time), millis(session.last_activity_time), millis(session.create_time)),
         "createdVia": session.created_via or "operator",
         "spawnDepth": session.spawn_depth,
-        "archived": session.state == session_pb2.SESSION_STATE_ARCHIVED,
+        "archived": archived,
         "pinned": session.pinned,
         "unread": session.unread,
         "persistent": session.persistent,
     }
     _put_texts(stored, session)
+    # `openclaw sessions archive` believes an archived session by its `archivedAt` alone.
+    _put_times(stored, session, archived=archived)
     return stored
 
 
