@@ -24,7 +24,7 @@ _MAX_PENDING = 20
 
 
 async def read_history(services: Services, name: SessionName, given: Mapping[str, Any]) -> dict[str, object]:
-    """The answer of chat.history. A session that does not exist has an empty one."""
+    """The answer of chat.history. A session that does not exist, or is deleted, has an empty one."""
     await services.bots.warm()
     cursor = given.get("cursor")
     if cursor:
@@ -38,6 +38,8 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
         return {**_empty(services, name), "pendingInputs": await _pending_inputs(services, name)}
+    if _is_deleted(session):
+        return {**_empty(services, name), "pendingInputs": pending}
     messages = _within(
         transcript.messages_of(events), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
     )
@@ -102,7 +104,7 @@ async def _changes_since(services: Services, name: SessionName, cursor: str) -> 
             return {"kind": "reset"}
         raise
     session = response.session
-    if session.uid != uid or response.next_page_token:
+    if session.uid != uid or _is_deleted(session) or response.next_page_token:
         return {"kind": "reset"}
     return {
         "kind": "delta",
@@ -179,6 +181,10 @@ def _shortened(text: str, max_chars: int) -> str:
 
 def _cursor(session: session_pb2.Session) -> str:
     return f"{session.uid}:{session.last_sequence}"
+
+
+def _is_deleted(session: session_pb2.Session) -> bool:
+    return session.state == session_pb2.SESSION_STATE_DELETED
 
 
 def _info(services: Services, session: session_pb2.Session) -> dict[str, object]:

@@ -66,14 +66,15 @@ async def list_sessions(services: Services, given: Mapping[str, Any]) -> dict[st
 async def find_session(
     services: Services, name: SessionName, view: session_api.SessionView | None = None
 ) -> session_pb2.Session | None:
-    """The session, or None when there is none."""
+    """The session, or None when there is none. To clients a deleted one is none, though it could be restored."""
     try:
         response = await services.sessions.GetSession(session_api.GetSessionRequest(name=name.name, view=view))
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return None
         raise
-    return response.session
+    deleted = response.session.state == session_pb2.SESSION_STATE_DELETED
+    return None if deleted else response.session
 
 
 async def preview(services: Services, key: str, limit: int, max_chars: int) -> dict[str, object]:
