@@ -66,6 +66,7 @@ class Client:
         self.plain: list[Heard] = []
         self.watched: list[Heard] = []
         self.resets: list[dict[str, Any]] = []
+        self._ends: dict[str, list[dict[str, Any]]] = {}
 
     async def open(self) -> None:
         self._keeper = asyncio.create_task(self._keep_connected())
@@ -132,13 +133,14 @@ class Client:
         """The text so far of a run that is in the middle of its answer."""
 
         def text() -> str:
-            heard = [each.payload for each in self._heard() if _is_chat(each, run, "delta")]
+            heard = [each.payload for each in self._heard() if _is_delta(each, run)]
             return text_of(heard[-1]["message"]) if heard else ""
 
         return await self.until(lambda: text() if len(text().split()) >= words else "")
 
     def ends(self, run: str) -> list[dict[str, Any]]:
-        return [each.payload for each in self._heard() if _is_chat(each, run, *ENDS)]
+        """Every terminal chat event of a run so far; there should never be a second."""
+        return self._ends.get(run, [])
 
     def _heard(self) -> list[Heard]:
         return self.watched if self._watching else self.plain
@@ -210,12 +212,18 @@ class Client:
             payload = frame["payload"]
             assert "error" not in payload, payload
             # Events and token of one frame are taken together: that is what makes "each once" possible.
-            self.watched += [Heard(item["event"], item["payload"], item.get("sequence")) for item in payload["items"]]
+            for item in payload["items"]:
+                self._note(self.watched, Heard(item["event"], item["payload"], item.get("sequence")))
             self.token = payload["token"] or self.token
             if "reset" in payload:
                 self.resets.append(payload["reset"])
         else:
-            self.plain.append(Heard(frame["event"], frame.get("payload", {})))
+            self._note(self.plain, Heard(frame["event"], frame.get("payload", {})))
+
+    def _note(self, kept: list[Heard], heard: Heard) -> None:
+        kept.append(heard)
+        if kept is self._heard() and heard.event == "chat" and heard.payload["state"] in ENDS:
+            self._ends.setdefault(heard.payload["runId"], []).append(heard.payload)
 
 
 @asynccontextmanager
@@ -236,8 +244,8 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(block.get("text", "") for block in content)
 
 
-def _is_chat(heard: Heard, run: str, *states: str) -> bool:
-    return heard.event == "chat" and heard.payload.get("runId") == run and heard.payload["state"] in states
+def _is_delta(heard: Heard, run: str) -> bool:
+    return heard.event == "chat" and heard.payload["runId"] == run and heard.payload["state"] == "delta"
 
 
 def _connect_params(token: str) -> dict[str, Any]:

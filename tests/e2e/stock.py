@@ -24,6 +24,18 @@ class StockClient:
         path = f"{self.installation.node.parent}:{clean_environment(self.home)['PATH']}"
         return {**clean_environment(self.home), "PATH": path, "OPENCLAW_STATE_DIR": str(self.home / ".openclaw")}
 
+    def configure(self) -> None:
+        """Writes the remote gateway into the client's configuration, for commands that take no --url."""
+        state = self.home / ".openclaw"
+        state.mkdir(parents=True, exist_ok=True)
+        remote = {"url": self.mobot.url, "token": self.mobot.token}
+        (state / "openclaw.json").write_text(json.dumps({"gateway": {"mode": "remote", "remote": remote}}))
+
+    def run(self, *arguments: str) -> Finished:
+        """A command that finds the gateway in the configuration."""
+        command = [str(self.installation.node), str(self.installation.program), *arguments]
+        return run_command(command, self.environment, timeout_s=60)
+
     def command(self, *arguments: str, token: str | None = None) -> list[str]:
         where = ["--url", self.mobot.url, "--token", self.mobot.token if token is None else token]
         return [str(self.installation.node), str(self.installation.program), *arguments, *where]
