@@ -101,6 +101,8 @@ def _ready(line: Lifeline) -> None:
     # What start-up left behind stays for good: the collector need not look through it again at every full collection.
     gc.collect()
     gc.freeze()
+    # Mail on its way is no garbage: to look for cycles in it at each 700 objects took a tenth of all time.
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
     line.ready()
 

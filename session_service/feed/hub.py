@@ -181,6 +181,9 @@ class Hub:
         return True
 
     def _settle_answers(self, event: StoredEvent) -> None:
+        detail = event.detail
+        if isinstance(detail, Message) and detail.role is not Role.ASSISTANT:
+            return
         key = (f"bots/{event.bot}/sessions/{event.session_id}", event.run)
         void: list[Answer] = []
         match event.kind:
@@ -193,8 +196,7 @@ class Hub:
             case EventKind.RUN_RETRYING:
                 void = self._answers.settle(key)
             case EventKind.MESSAGE:
-                if not isinstance(event.detail, Message) or event.detail.role is Role.ASSISTANT:
-                    void = self._answers.settle(key)
+                void = self._answers.settle(key)
         for answer in void:
             for subscription in self._watchers(answer.pk):
                 subscription.forget(answer)
