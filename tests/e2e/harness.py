@@ -166,6 +166,12 @@ class Mobot:
         assert pid is not None, f"{name} is not running"
         kill_and_reap([pid])
 
+    def kill_if_there(self, name: str) -> None:
+        """kill -9 of a child, if there is one at this moment."""
+        pid = self.pid_of(name)
+        if pid is not None:
+            kill_and_reap([pid])
+
     def wait_restarted(self, name: str, old_pid: int) -> None:
         """Until the supervisor has called a new process of that name ready."""
         wait_for(lambda: self.pid_of(name) not in (None, old_pid), f"a new {name}", START_PATIENCE_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -25,11 +26,12 @@ EVERYTHING = "everything"
 
 
 class Mail:
-    """What one test sends, and what must be true of it in the end."""
+    """What one test sends to a session, and what must be true of it in the end."""
 
-    def __init__(self) -> None:
-        self.session = f"crash-{uuid.uuid4()}"
-        self.key = f"agent:main:{self.session}"
+    def __init__(self, bot: str = "main") -> None:
+        session = f"crash-{uuid.uuid4()}"
+        self.session = f"bots/{bot}/sessions/{session}"
+        self.key = f"agent:{bot}:{session}"
         self.runs: list[str] = []
         self.texts: list[str] = []
         self.answers: list[str] = []
@@ -99,8 +101,46 @@ async def talk_through_a_crash(mobot: Mobot, victim: str) -> None:
         assert not watcher.resets
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_random_deaths_under_load_lose_and_double_nothing(default_mobot: Mobot, seed: int) -> None:
+    """Processes die at any moment, also while others are still coming back; senders never wait for answers."""
+    mobot, chance = default_mobot, random.Random(seed)
+    mails = [Mail(bot) for bot in ("main", "scout") * 3]
+    async with (
+        connected(mobot.url, mobot.token, watching=True) as watcher,
+        connected(mobot.url, mobot.token) as sender,
+    ):
+        ending = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for mail in mails:
+                tasks.create_task(keep_sending(sender, mail, ending, random.Random(chance.random())))
+            for _ in range(5):
+                await asyncio.sleep(chance.uniform(0, 2))  # when they die is the point
+                await asyncio.to_thread(mobot.kill_if_there, chance.choice(CORE_LAYOUT))
+            ending.set()
+        await asyncio.to_thread(mobot.wait_ready)
+        for mail in mails:
+            for run in mail.runs:
+                await watcher.ended(run, timeout_s=_RECOVERY_S)
+            check_log(mobot, mail)
+            await check_history(sender, mail)
+            check_watch(mobot, watcher, mail)
+        assert not watcher.resets
+
+
+async def keep_sending(client: Client, mail: Mail, ending: asyncio.Event, chance: random.Random) -> None:
+    name = "Scout" if ":scout:" in mail.key else "Mo"
+    while not ending.is_set():
+        if chance.random() < 0.3:
+            words = chance.randint(5, 40)
+            await mail.send(client, f"count {words}", " ".join(str(number) for number in range(1, words + 1)))
+        else:
+            await mail.send(client, f"note {len(mail.runs)}", f"{name} here. You said: note {len(mail.runs)}")
+        await asyncio.sleep(chance.uniform(0, 1))
+
+
 def check_log(mobot: Mobot, mail: Mail) -> None:
-    log = events_of(mobot, f"bots/main/sessions/{mail.session}")
+    log = events_of(mobot, mail.session)
     assert [event.sequence for event in log] == list(range(1, len(log) + 1)), "gap-free"
     assert runs_finished(log) == mail.runs, "each run ends once, in the order in which they were sent"
     assert texts(log, event_pb2.ROLE_USER) == mail.texts
@@ -128,7 +168,7 @@ def check_watch(mobot: Mobot, watcher: Client, mail: Mail) -> None:
     for sequence, heard in groups:
         doubled = [what for what, count in Counter(map(_identity, heard)).items() if count > 1]
         assert not doubled, f"sequence {sequence}: {doubled}"
-    log = events_of(mobot, f"bots/main/sessions/{mail.session}")
+    log = events_of(mobot, mail.session)
     messages = [event.sequence for event in log if event.WhichOneof("payload") == "message"]
     assert [each.sequence for each in logged if each.event == "session.message"] == messages
     ends = [each.payload["runId"] for each in logged if each.event == "chat" and each.payload["state"] in ENDS]
