@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from chassis.errors import field_invalid
-from chassis.resource_names import parse_session
+from chassis.resource_names import SessionName, parse_session
 from mobot.session.v1 import event_pb2, part_pb2, session_service_pb2
 from session_service.convert.checks import check_count, check_text, from_timestamp
 from session_service.convert.sessions import (
@@ -36,6 +36,7 @@ from session_service.domain.event import (
 from session_service.domain.session import RunOutcome
 
 MAX_APPEND_EVENTS = 1_000
+_MAX_NAMES = 65_536
 
 _KIB = 1_024
 _MIB = 1_024 * _KIB
@@ -63,8 +64,14 @@ Detail = Message | RunStart | RunEnd | Summary | None
 class AppendReader:
     """Reads the appends of one call."""
 
-    def __init__(self, *, actor: str, root: bool, traceparent: str = "") -> None:
-        """`actor` stands in every event, except that root may name another. `traceparent` fills empty ones."""
+    def __init__(
+        self, *, actor: str, root: bool, traceparent: str = "", names: dict[str, SessionName] | None = None
+    ) -> None:
+        """`actor` stands in every event, except that root may name another. `traceparent` fills empty ones.
+
+        `names` are session names that were found to be right before: they come again and again.
+        """
+        self._names = {} if names is None else names
         self._actor = actor
         self._root = root
         self._actor_bytes = _delimited(_ACTOR_TAG, actor)
@@ -72,7 +79,7 @@ class AppendReader:
 
     def read(self, append: session_service_pb2.SessionAppend, *, return_session: bool) -> Append:
         """Raises InvalidArgument (FIELD_INVALID, RESOURCE_NAME_INVALID)."""
-        bot, session_id = parse_session(append.session, field="append.session")
+        bot, session_id = self._session(append.session)
         events = append.events
         check_count("append.events", events, minimum=1, maximum=MAX_APPEND_EVENTS)
         read = [self._event(event) for event in events]
@@ -83,6 +90,15 @@ class AppendReader:
             raise field_invalid("append.epoch", f"must not be negative (was {epoch})")
         ensure = self._ensure(append.ensure) if append.HasField("ensure") else None
         return Append(bot, session_id, read, epoch, append.expected_uid, ensure, return_session)
+
+    def _session(self, name: str) -> SessionName:
+        found = self._names.get(name)
+        if found is None:
+            found = parse_session(name, field="append.session")
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names[name] = found
+        return found
 
     def _event(self, event: event_pb2.Event) -> NewEvent:
         name = event.WhichOneof("payload")

@@ -1,7 +1,6 @@
 """What an append may do to a session, and what it does: fencing, duplicates, and the row's derived facts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from session_service.domain import errors
 from session_service.domain.event import (
@@ -100,13 +99,8 @@ def _finish_run(head: Head, event: NewEvent, now: int) -> None:
     last = head.last_run
     if last is None or (last.run != event.run and last.end_time is not None) or last.run == event.run:
         known = last if last is not None and last.run == event.run else RunSummary(event.run)
-        head.last_run = replace(
-            known,
-            outcome=end.outcome,
-            error_message=end.error_message,
-            start_time=end.start_time if end.start_time is not None else known.start_time,
-            end_time=now,
-        )
+        start_time = end.start_time if end.start_time is not None else known.start_time
+        head.last_run = RunSummary(event.run, end.outcome, end.error_message, start_time, now)
     if head.active_runs:
         head.status = SessionStatus.RUNNING
     else:

@@ -50,6 +50,7 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         self._new_id = rooms.new_id
         self._patience = rooms.patience
         self._retention_us = rooms.retention_us
+        self._names: dict[str, SessionName] = {}
 
     def _visible(self, name: str, *, field: str = "name") -> str:
         """The resource name if the caller may see such a session. Raises SessionNotFound, as for a missing one."""

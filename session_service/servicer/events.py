@@ -201,7 +201,7 @@ class EventCalls(Calls):
 
     def _reader(self) -> AppendReader:
         who = caller()
-        return AppendReader(actor=who.actor, root=who.root, traceparent=CURRENT_TRACEPARENT.get())
+        return AppendReader(actor=who.actor, root=who.root, traceparent=CURRENT_TRACEPARENT.get(), names=self._names)
 
     async def _admit(self, append: Append) -> None:
         """Raises SessionNotFound for the session of another bot, BotNotFound before a session of no bot is created."""
