@@ -81,6 +81,7 @@ def up(tmp_path, journal):
     for process in made.started:
         process.kill()
         process.wait()
+    made.run("down")  # one that was detached belongs to nobody
     eventually(lambda: not journal.alive())
 
 
