@@ -83,6 +83,7 @@ FACT_COLUMNS: Final = (
     "origin_run",
     "worker",
 )
+_STATES: Final = {state.value: state for state in MessageState}
 _HEADS: Final = (
     "FROM message WHERE id IN (SELECT (SELECT q.id FROM message q WHERE q.session = k.value AND q.state = 2 "
     "ORDER BY q.rank, q.position LIMIT 1) FROM {keys})"
@@ -196,7 +197,7 @@ class Facts:
             origin_run,
             self.worker,
         ) = row
-        self.state = MessageState(state)
+        self.state = _STATES[state]
         # Before the first attempt the column holds its place only.
         self.start_us: int = start if self.attempt else 0
         self.next_attempt_us: int = next_attempt or 0
