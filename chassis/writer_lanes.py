@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -27,9 +28,10 @@ from chassis.write_transaction import (
 logger = logging.getLogger(__name__)
 
 _MAX_BRIEF_ITEMS = 512
-# Where writes come in company, transactions begin no faster than this: each costs the loop the same half millisecond
-# for few items as for many, and grpc.aio lets one call in at every second turn of a loop that has no time.
+# Where many write and the loop has no time, transactions begin no faster than this: each costs the loop the same half
+# millisecond for few items as for many, and grpc.aio lets one call in at every second turn of the loop.
 _COMPANY = 3
+_BUSY_SHARE = 0.4
 _PACE_S = 0.008
 
 _Order = tuple[list[Entry], list[list[Any]] | None]
@@ -82,7 +84,7 @@ class ThreadLane:
         self._busy = True
         self._stopping = False
         self._conn: Connection | None = None
-        self._begun_s = 0.0
+        self._begun_s = self._begun_cpu_s = 0.0
 
     def start(self, source: Source) -> None:
         self._source = source
@@ -108,7 +110,7 @@ class ThreadLane:
         """Begins the next transaction; the connection is not in use."""
         entries = self._source.take()
         if entries:
-            self._begun_s = self._loop.time()
+            self._begun_s, self._begun_cpu_s = self._loop.time(), time.thread_time()
             handled = None
             if self._conn is not None and _all_brief(entries):
                 handled = handle_entries(self._conn, entries)
@@ -148,11 +150,12 @@ class ThreadLane:
     def _settle(self, entries: list[Entry]) -> None:
         self._handover.end()
         self._source.settle(entries)
-        if sum(len(entry.items) for entry in entries) < _COMPANY:
+        passed_s, busy_s = self._loop.time() - self._begun_s, time.thread_time() - self._begun_cpu_s
+        if len(entries) >= _COMPANY and busy_s > _BUSY_SHARE * passed_s:
+            self._loop.call_at(self._begun_s + _PACE_S, self._begin)
+        else:
             # Some turns of the loop, so that those just answered can queue into the coming transaction.
             self._loop.call_soon(self._loop.call_soon, self._begin)
-        else:
-            self._loop.call_at(self._begun_s + _PACE_S, self._begin)
 
     def _end(self) -> None:
         self._source.abandon()
