@@ -21,6 +21,7 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml scripts/setup.sh
 setup: $(VENV)/.dev ## make .venv with everything for development, from the lock files
 
 run: $(VENV)/.runtime ## start mobot here: services, gateway, runner, two demo bots (ARGS=... for `mobot up`)
+	@$(BIN)/python -m compileall -q mobot chassis ./*_service gateway bot_sdk bot_runner mobot_cli
 	@exec $(BIN)/mobot up $(ARGS)
 
 test: $(VENV)/.dev ## run every test (ARGS=... for pytest)

@@ -29,4 +29,6 @@ fi
 echo "installing $lock" >&2
 "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement "$lock"
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .
+# Written ahead: where Python may not write its caches by itself, each start would compile everything anew.
+.venv/bin/python -m compileall -q mobot chassis ./*_service gateway bot_sdk bot_runner mobot_cli
 touch "$stamp"
