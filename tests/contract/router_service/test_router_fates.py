@@ -161,6 +161,7 @@ async def test_a_run_that_completes_in_spite_of_its_cancellation_has_succeeded(w
     await stub.CancelRun(router_service_pb2.CancelRunRequest(run="k"))
     assert (await worker.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
     await world.advance(10)
+    await until(lambda: world.sessions.outcomes(A))  # ends wait some milliseconds for company
     assert world.sessions.outcomes(A) == {"k": "SUCCEEDED"}
 
 
