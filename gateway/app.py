@@ -84,15 +84,19 @@ def _page_response(html: str) -> Response:
 
 
 class _SinglePageFiles(StaticFiles):
-    """Static files whose extension-less paths are screens of the one page."""
+    """Static files whose extension-less paths are screens of the one page.
+
+    The page names its assets relative to itself: from the screen /chat/main it asks for /chat/assets/index.js.
+    """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory=directory, html=True)
         self._index = directory / "index.html"
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        _, below_a_screen, asset = path.partition("/assets/")
         try:
-            return await super().get_response(path, scope)
+            return await super().get_response(f"assets/{asset}" if below_a_screen else path, scope)
         except HTTPException as error:
             if error.status_code == 404 and "." not in path.rsplit("/", 1)[-1] and not path.startswith("api/"):
                 return FileResponse(self._index)

@@ -69,7 +69,9 @@ async def test_an_installed_control_ui_is_served_at_the_root(start_edge, tmp_pat
     assert (await get(edge, "/")).text == "<p>control ui"
     assert (await get(edge, "/chat/main/thread/budget")).text == "<p>control ui"
     assert (await get(edge, "/assets/app.js")).text == "1"
+    assert (await get(edge, "/chat/main/assets/app.js")).text == "1", "named relative to a screen"
     assert (await get(edge, "/assets/none.js")).status_code == 404
+    assert (await get(edge, "/chat/assets/%2e%2e/%2e%2e/secret")).text != "no"
     assert (await get(edge, "/%2e%2e/secret")).text == "<p>control ui"
     assert "mobot" in (await get(edge, "/mobot")).text
     async with edge.client() as client:
