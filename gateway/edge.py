@@ -103,7 +103,13 @@ class Edge:
         return {
             "type": "hello-ok",
             "protocol": client.protocol,
-            "server": {"version": self._config.version, "connId": client.conn_id},
+            "server": {
+                "version": self._config.version,
+                "connId": client.conn_id,
+                # Else the Control UI takes our version for another build of itself: it reloads when its socket comes
+                # back, and has forgotten the token then.
+                "controlUiBuildSource": "configured",
+            },
             "features": {"methods": list(self._dispatcher.method_names), "events": list(EVENTS), "capabilities": []},
             "snapshot": {
                 "presence": self._hub.presence(),

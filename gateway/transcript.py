@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway.keys import agent_of, key_of
 from gateway.shapes import millis, split_model
 from mobot.session.v1 import event_pb2, part_pb2
 
@@ -52,6 +53,20 @@ def message_of(event: event_pb2.Event) -> dict[str, Any] | None:
     row["timestamp"] = millis(event.create_time)
     row["__openclaw"] = _marks(event)
     return row
+
+
+def envelope_of(event: event_pb2.Event, message: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with where it belongs: the payload of `session.message`, and an item of a delta of the history."""
+    envelope: dict[str, Any] = {
+        "sessionKey": key_of(event.session),
+        "agentId": agent_of(event.session),
+        "message": message,
+        "messageId": event.id,
+        "messageSeq": event.sequence,
+    }
+    if message["__openclaw"].get("senderIsOwner"):
+        envelope["senderIsOwner"] = True
+    return envelope
 
 
 def messages_of(events: Iterable[event_pb2.Event]) -> list[dict[str, Any]]:

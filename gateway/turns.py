@@ -15,7 +15,7 @@ from gateway.keys import agent_of, key_of
 from gateway.outbox import Event, StreamDelta
 from gateway.run_text import RunText
 from gateway.shapes import millis, session_row
-from gateway.transcript import content_of, message_of, text_of, usage_of
+from gateway.transcript import content_of, envelope_of, message_of, text_of, usage_of
 from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
 
 # Runs that are streamed at once, and finished ones remembered so that none is finished twice.
@@ -323,19 +323,16 @@ class TurnFeed:
         message = message_of(event) if self._heard else None
         if message is None:
             return
-        key = key_of(event.session)
-        payload: dict[str, object] = {
-            "sessionKey": key,
-            "agentId": agent_of(event.session),
-            "message": message,
-            "messageId": event.id,
-            "messageSeq": event.sequence,
-        }
-        if message["__openclaw"].get("senderIsOwner"):
-            payload["senderIsOwner"] = True
+        payload = envelope_of(event, message)
         if row is not None:
             payload["session"] = row
-        self._send("session.message", frames.dump(payload), audience=Audience.MESSAGES, key=key, run_id=event.run)
+        self._send(
+            "session.message",
+            frames.dump(payload),
+            audience=Audience.MESSAGES,
+            key=key_of(event.session),
+            run_id=event.run,
+        )
 
     def _changed(
         self, event: event_pb2.Event, row: Mapping[str, Any] | None, *, reason: str = "", phase: str = ""

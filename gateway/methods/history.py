@@ -106,9 +106,16 @@ async def _changes_since(services: Services, name: SessionName, cursor: str) -> 
     session = response.session
     if session.uid != uid or _is_deleted(session) or response.next_page_token:
         return {"kind": "reset"}
+    rows = [
+        frames.dump(transcript.envelope_of(event, message))
+        for event in response.events
+        if (message := transcript.message_of(event)) is not None
+    ]
+    if sum(map(len, rows)) > _MAX_BYTES:
+        return {"kind": "reset"}
     return {
         "kind": "delta",
-        "messages": _within(transcript.messages_of(response.events), _MAX_BYTES, None),
+        "messages": [orjson.Fragment(row) for row in rows],
         "deltaCursor": _cursor(session),
         "sessionInfo": _info(services, session),
         "pendingInputs": await _pending_inputs(services, name),

@@ -340,7 +340,8 @@ async def test_history_is_paged_from_its_end_and_continued_by_cursor(edge):
     assert [m["content"] for m in oldest["messages"] + older["messages"] + newest["messages"] if m["role"] == "user"] \
         == [f"m{n}" for n in range(5)]  # fmt: skip
     assert delta["kind"] == "delta"
-    assert [m["role"] for m in delta["messages"]] == ["user", "assistant"]
+    assert [item["message"]["role"] for item in delta["messages"]] == ["user", "assistant"]
+    assert delta["messages"][1]["messageId"] == "run/k9/reply", "items are shaped like session.message"
     assert stale == broken == {"kind": "reset"}
 
 
