@@ -164,6 +164,9 @@ def _reference(given: Mapping[str, Any]) -> tuple[session_api.ResolveSessionRequ
     by_field = (("key", "key"), ("sessionId", "uid"), ("label", "label"), ("shortId", "short_id"), ("reference", "any"))
     for client_name, field in by_field:
         value = given.get(client_name)
+        if isinstance(value, Mapping):
+            # The Control UI asks so for the session in its address: {"key", "slug"?}.
+            value = value.get("key")
         if value is None:
             continue
         if not isinstance(value, str) or not value or len(value) > 512:

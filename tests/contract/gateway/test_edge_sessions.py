@@ -16,6 +16,9 @@ async def test_a_created_session_is_listed_described_and_resolved(edge):
         described = await client.call("sessions.describe", {"key": made["key"]})
         by_key = await client.call("sessions.resolve", {"key": "thread:budget"})
         by_label = await client.call("sessions.resolve", {"label": "Budget"})
+        by_address = await client.call(
+            "sessions.resolve", {"reference": {"key": "agent:main:thread:budget", "slug": "budget"}, "agentId": "main"}
+        )
 
     assert made["key"] == "agent:main:thread:budget"
     assert (made["ok"], made["runStarted"], made["created"]) == (True, False, True)
@@ -34,7 +37,9 @@ async def test_a_created_session_is_listed_described_and_resolved(edge):
     assert (row["hasActiveRun"], row["activeRunIds"]) == (False, [])
     assert (listed["count"], listed["totalCount"], listed["hasMore"], listed["nextOffset"]) == (1, 1, False, None)
     assert described["session"]["key"] == made["key"]
-    assert by_key == by_label == {"ok": True, "key": made["key"], "agentId": "main", "displayName": "Budget"}
+    assert (
+        by_key == by_label == by_address == {"ok": True, "key": made["key"], "agentId": "main", "displayName": "Budget"}
+    )
 
 
 async def test_a_session_without_a_key_gets_one_of_its_own(edge):
