@@ -166,7 +166,7 @@ def _reference(given: Mapping[str, Any]) -> tuple[session_api.ResolveSessionRequ
         value = given.get(client_name)
         if isinstance(value, Mapping):
             # The Control UI asks so for the session in its address: {"key", "slug"?}.
-            value = value.get("key")
+            field, value = "key", value.get("key")
         if value is None:
             continue
         if not isinstance(value, str) or not value or len(value) > 512:
