@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "memory": "mobot_cli.commands.memory",
     "doctor": "mobot_cli.commands.doctor",
     "migrate": "mobot_cli.commands.migrate",
+    "token": "mobot_cli.commands.token",
 }
 
 

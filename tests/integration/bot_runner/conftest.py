@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 
 import memory_service.__main__ as memory
@@ -101,7 +103,27 @@ class Services:
         request.timeout.CopyFrom(convert.to_duration(timeout_s))
         response = await self.stubs.router.WaitRun(request, wait_for_ready=True)
         assert response.done, response.message
+        # The run's last line follows its end, it does not go before it.
+        await self._logged(response.message.session, run, "run_finished")
         return convert.to_run_result(response.message, done=True)
+
+    async def begun(self, session: str, run: str) -> None:
+        """Returns when a worker has the run."""
+        await self._logged(session, run, "run_started")
+
+    async def _logged(self, session: str, run: str, kind: str) -> None:
+        request = session_service_pb2.ListEventsRequest(
+            parent=session, filter=session_service_pb2.EventFilter(run=run, kinds=[kind], session_uid="*")
+        )
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    if (await self.stubs.session.ListEvents(request, wait_for_ready=True)).events:
+                        return
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
+                        raise
+                await asyncio.sleep(0.01)
 
     async def say(self, session: str, text: str) -> str:
         """What the bot answers."""

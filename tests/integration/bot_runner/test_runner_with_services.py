@@ -65,7 +65,7 @@ async def test_a_runner_that_dies_in_the_middle_is_continued_by_the_next(service
     await services.add_bot("main")
     async with hosting(echo_word_delay_s=0.05) as running:
         run = await services.send(SESSION, "count 60")
-        await asyncio.sleep(0.5)
+        await services.begun(SESSION, run)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     async with hosting():
@@ -84,7 +84,7 @@ async def test_a_restart_of_the_router_in_the_middle_of_a_turn_is_not_noticed_by
     await services.add_bot("main")
     async with hosting(echo_word_delay_s=0.03):
         run = await services.send(SESSION, "count 60")
-        await asyncio.sleep(0.4)
+        await services.begun(SESSION, run)
         await services.stop("router")
         await services.start("router")
         result = await services.wait(run)
@@ -97,7 +97,7 @@ async def test_a_restart_of_the_session_service_delays_an_answer_and_loses_nothi
     await services.add_bot("main")
     async with hosting(echo_word_delay_s=0.03):
         run = await services.send(SESSION, "count 40")
-        await asyncio.sleep(0.3)
+        await services.begun(SESSION, run)
         await services.stop("session")
         await asyncio.sleep(1.2)
         await services.start("session")
