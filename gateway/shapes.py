@@ -155,8 +155,10 @@ def _put_run(row: dict[str, Any], session: session_pb2.Session) -> None:
     if not run.run:
         return
     row["lastRunId"] = run.run
-    row["abortedLastRun"] = run.outcome == session_pb2.RUN_OUTCOME_CANCELLED
-    if run.error_message:
+    aborted = run.outcome == session_pb2.RUN_OUTCOME_CANCELLED
+    row["abortedLastRun"] = aborted
+    # What was stopped on purpose is no error: the Control UI would warn of one.
+    if run.error_message and not aborted:
         row["lastRunError"] = run.error_message
     if run.HasField("start_time"):
         row["startedAt"] = millis(run.start_time)

@@ -159,6 +159,8 @@ async def test_an_aborted_answer_keeps_its_partial_text_and_ends_once(mobot: Mob
     end = await client.ended(run)
     assert end["state"] == "aborted"
     assert text_of(end["message"]).startswith(partial)
+    row = (await client.call("sessions.describe", {"key": key}))["session"]
+    assert (row["status"], row["abortedLastRun"], row.get("lastRunError")) == ("killed", True, None)
 
     next_run = str(uuid.uuid4())
     await client.send(key, "still there?", next_run)
