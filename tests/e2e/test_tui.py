@@ -5,6 +5,7 @@ It takes no keys in the first moments after it connected, so every key waits for
 
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,22 @@ def test_a_person_talks_switches_starts_over_and_is_stopped_from_losing_a_persis
     tui.shows("session main")
     say(tui, "/new")
     tui.shows("session tui-")
+
+
+def test_a_person_sees_the_whole_answer_once_though_everything_was_killed(
+    tui: Terminal, stock: StockClient, mobot: Mobot
+) -> None:
+    for kill in (partial(mobot.kill, "gateway"), partial(mobot.kill, "core"), mobot.kill_all):
+        key = f"agent:main:killed-{uuid.uuid4().hex[:8]}"
+        say(tui, f"/session {key}")
+        tui.shows(f"session {key}")
+        say(tui, "count 60")
+        tui.until(lambda screen: "1 2 3" in screen and "58 59 60" not in screen, "the middle of the answer")
+        kill()
+        if mobot.process is None:
+            mobot.start()
+        screen = tui.until(lambda screen: "58 59 60" in screen and "| idle" in screen, "the whole answer", 40)
+        assert screen.count("58 59 60") == 1
+        assert screen.count("count 60") == 1
+        messages = stock.call("chat.history", sessionKey=key)["messages"]
+        assert [message["role"] for message in messages] == ["user", "assistant"]
