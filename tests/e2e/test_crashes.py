@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby, pairwise
+from pathlib import Path
 
 import pytest
 from client import ENDS, Client, Heard, connected, text_of
-from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot
+from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot, running
 from session_log import events_of, runs_finished, texts
 
 from mobot.session.v1 import event_pb2
@@ -99,6 +100,23 @@ async def talk_through_a_crash(mobot: Mobot, victim: str) -> None:
                 assert (again["runId"], again["status"]) == (run, "ok")
             check_log(mobot, each)
         assert not watcher.resets
+
+
+@pytest.mark.parametrize("words", [50, 120], ids=["ends within the grace", "outlasts the grace"])
+async def test_ctrl_c_in_the_middle_of_an_answer_loses_and_doubles_nothing(tmp_path: Path, words: int) -> None:
+    mail, answer = Mail(), " ".join(str(number) for number in range(1, words + 1))
+    with running(tmp_path, settings={"MOBOT_GRACE_S": "2"}) as mobot:
+        async with connected(mobot.url, mobot.token, watching=True) as watcher:
+            interrupted = await mail.send(watcher, f"count {words}", answer)
+            await mail.send(watcher, "and then?", "Mo here. You said: and then?")
+            await watcher.streamed(interrupted)
+            await asyncio.to_thread(mobot.stop)
+            await asyncio.to_thread(mobot.start)
+            for run in mail.runs:
+                assert (await watcher.ended(run, timeout_s=_RECOVERY_S))["state"] == "final"
+            check_log(mobot, mail)
+            await check_history(watcher, mail)
+            check_watch(mobot, watcher, mail)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
