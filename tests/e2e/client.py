@@ -148,12 +148,12 @@ class Client:
     async def _keep_connected(self) -> None:
         while True:
             with contextlib.suppress(OSError, WebSocketException, Refused, Disconnected, TimeoutError):
-                async with connect(self._url, max_size=None, compression=None, open_timeout=5) as socket:
+                async with connect(self._url, max_size=None, compression=None, open_timeout=40) as socket:
                     await self._converse(socket)
             await asyncio.sleep(_RECONNECT_S)
 
     async def _converse(self, socket: ClientConnection) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             challenge = json.loads(await socket.recv())
         assert challenge["event"] == "connect.challenge"
         reader = asyncio.create_task(self._read(socket))

@@ -142,7 +142,7 @@ class Mobot:
         return self.http_get(path)[0]
 
     def http_get(self, path: str) -> tuple[int | None, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=40)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -287,7 +287,7 @@ def kill_and_reap(pids: Sequence[int]) -> None:
         except psutil.NoSuchProcess:
             continue
         processes.append(process)
-    wait_for(lambda: not any(map(_holds_resources, processes)), "death by SIGKILL", 10)
+    wait_for(lambda: not any(map(_holds_resources, processes)), "death by SIGKILL", 60)
 
 
 def _holds_resources(process: psutil.Process) -> bool:

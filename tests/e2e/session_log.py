@@ -19,7 +19,7 @@ def events_of(mobot: Mobot, session: str) -> list[event_pb2.Event]:
     with grpc.insecure_channel(mobot.address("session")) as channel:
         stub = session_service_pb2_grpc.SessionServiceStub(channel)
         while True:
-            page = stub.ListEvents(request, metadata=authorization(mobot), timeout=10, wait_for_ready=True)
+            page = stub.ListEvents(request, metadata=authorization(mobot), timeout=40, wait_for_ready=True)
             found += page.events
             if not page.next_page_token:
                 return found

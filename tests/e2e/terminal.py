@@ -35,11 +35,11 @@ class Terminal:
         """Everything that was ever shown, oldest first."""
         return self._tmux("capture-pane", "-p", "-S", "-", "-t", "screen")
 
-    def shows(self, *words: str, timeout_s: float = 20) -> str:
+    def shows(self, *words: str, timeout_s: float = 40) -> str:
         """Waits until all of these stand on the screen; returns the screen."""
         return self.until(lambda screen: all(each in screen for each in words), f"screen with {words}", timeout_s)
 
-    def until(self, right: Callable[[str], bool], what: str, timeout_s: float = 20) -> str:
+    def until(self, right: Callable[[str], bool], what: str, timeout_s: float = 40) -> str:
         def find() -> str | None:
             screen = self.screen()
             return screen if right(screen) else None
@@ -51,7 +51,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", str(self.server), *arguments], check=True, capture_output=True, text=True, timeout=10
+            ["tmux", "-S", str(self.server), *arguments], check=True, capture_output=True, text=True, timeout=40
         )
         return done.stdout
 
@@ -66,8 +66,8 @@ def terminal(command: Sequence[str], environment: Mapping[str, str], directory: 
     size = ["-x", str(COLUMNS), "-y", str(LINES)]
     plain = {**environment, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
     stay = [";", "set-option", "-g", "remain-on-exit", "on"]
-    subprocess.run([*start, *size, shlex.join(command), *stay], env=plain, check=True, timeout=10)
+    subprocess.run([*start, *size, shlex.join(command), *stay], env=plain, check=True, timeout=40)
     try:
         yield opened
     finally:
-        subprocess.run(["tmux", "-S", str(opened.server), "kill-server"], check=False, timeout=10)
+        subprocess.run(["tmux", "-S", str(opened.server), "kill-server"], check=False, timeout=40)

@@ -42,7 +42,7 @@ def test_a_bot_is_created_talked_to_deleted_and_restored(mobot: Mobot) -> None:
     assert said.out == "Newcomer here. You said: hello\n"
     assert run_mobot(mobot, "bots", "delete", bot, "--yes").code == 0
     # The router may remember for a moment that there was such a bot.
-    refused = wait_for(lambda: _refused(run_mobot(mobot, "send", bot, "hello", "--no-wait")), "refusal", 20)
+    refused = wait_for(lambda: _refused(run_mobot(mobot, "send", bot, "hello", "--no-wait")), "refusal", 60)
     assert "takes no more mail" in refused.err
     assert run_mobot(mobot, "bots", "restore", bot).code == 0
     assert run_mobot(mobot, "bots", "delete", bot, "--yes").code == 0
@@ -134,13 +134,13 @@ def test_doctor_finds_a_running_mobot_well(mobot: Mobot) -> None:
 def test_watch_prints_each_event_once_though_the_core_is_killed(mobot: Mobot, session: str) -> None:
     with watching(mobot, session) as out:
         run_mobot(mobot, "send", session, "before")
-        wait_for(lambda: "You said: before" in out.read_text(), "the first answer", 10)
+        wait_for(lambda: "You said: before" in out.read_text(), "the first answer", 60)
         pid = mobot.pid_of("core")
         assert pid is not None
         mobot.kill("core")
         mobot.wait_restarted("core", pid)
         run_mobot(mobot, "send", session, "after")
-        wait_for(lambda: "run_finished" in out.read_text().partition("You said: after")[2], "the second end", 30)
+        wait_for(lambda: "run_finished" in out.read_text().partition("You said: after")[2], "the second end", 60)
         frames = [json.loads(line) for line in out.read_text().splitlines()]
     events = [event for frame in frames for event in frame.get("events", [])]
     created, *since = run_mobot(mobot, "history", session, "--json").out.splitlines()
@@ -158,7 +158,7 @@ def watching(mobot: Mobot, session: str) -> Iterator[Path]:
     with out_file.open("wb") as out, err_file.open("wb") as err:
         process = _start(arguments, mobot, out, err)
     try:
-        wait_for(lambda: out_file.read_text().endswith("\n"), "the frame with which a watch begins", 10)
+        wait_for(lambda: out_file.read_text().endswith("\n"), "the frame with which a watch begins", 60)
         yield out_file
         assert process.poll() is None, err_file.read_text()
         assert "Traceback" not in err_file.read_text()

@@ -78,7 +78,7 @@ class Mobot:
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url()}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url()}/readyz", timeout=40) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
@@ -89,7 +89,7 @@ class Mobot:
             answer = registry.ListBots(
                 registry_service_pb2.ListBotsRequest(),
                 metadata=[("authorization", f"Bearer {TOKEN}")],
-                timeout=10,
+                timeout=40,
                 wait_for_ready=True,
             )
             return [bot.name for bot in answer.bots]
@@ -100,7 +100,7 @@ class Mobot:
             registry.DeleteBot(
                 registry_service_pb2.DeleteBotRequest(name=name),
                 metadata=[("authorization", f"Bearer {TOKEN}")],
-                timeout=10,
+                timeout=40,
             )
 
     def stop(self) -> int:
@@ -150,7 +150,7 @@ def test_it_starts_answers_on_every_port_and_drains(mobot):
     for service in SERVICES:
         with grpc.insecure_channel(mobot.address(service)) as channel:
             name = f"mobot.{service}.v1.{service.capitalize()}Service"
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=40)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert mobot.stop() == 0
     assert "killed" not in mobot.output()

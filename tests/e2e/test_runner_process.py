@@ -45,7 +45,7 @@ def test_it_waits_for_services_that_are_away_and_drains_on_sigterm_all_the_same(
     assert "watch broken" in line
     size_mb = psutil.Process(process.pid).memory_info().rss / 1024 / 1024
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=40)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert size_mb < 80
@@ -59,5 +59,5 @@ def test_it_ends_when_its_supervisor_is_gone(tmp_path):
     assert process.stderr is not None
     process.stderr.readline()
     ours.close()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=40)
     assert process.returncode == 0, errors

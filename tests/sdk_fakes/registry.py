@@ -42,7 +42,7 @@ class FakeRegistry(registry_service_pb2_grpc.RegistryServiceServicer):
         self._cut.set()
         self._cut = asyncio.Event()
 
-    async def wait_until(self, predicate, timeout_s: float = 10) -> None:
+    async def wait_until(self, predicate, timeout_s: float = 40) -> None:
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(predicate)
 

@@ -68,14 +68,14 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         )
         return (await self.accept(draft, "operators/root")).run
 
-    async def wait(self, run: str, *states: str, timeout_s: float = 10) -> message_pb2.Message:
+    async def wait(self, run: str, *states: str, timeout_s: float = 40) -> message_pb2.Message:
         """Returns the message once it is in one of the states (by default any end)."""
         wanted = {message_pb2.MessageState.Value(f"MESSAGE_STATE_{state}") for state in states} or set(ENDED)
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(lambda: self.messages[run].state in wanted)
         return self.messages[run]
 
-    async def wait_until(self, predicate, timeout_s: float = 10) -> None:
+    async def wait_until(self, predicate, timeout_s: float = 40) -> None:
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(predicate)
 

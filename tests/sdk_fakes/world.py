@@ -84,12 +84,12 @@ class World:
         running = asyncio.ensure_future(worker.run())
         try:
             attached = asyncio.ensure_future(worker.attached())
-            await asyncio.wait([attached, running], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+            await asyncio.wait([attached, running], return_when=asyncio.FIRST_COMPLETED, timeout=40)
             if running.done():
                 await running
             assert attached.done(), "the worker did not attach"
             yield worker
         finally:
             worker.drain()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 await running

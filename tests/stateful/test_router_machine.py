@@ -38,7 +38,7 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         self.run(self._attach())
 
     def run(self, awaitable):
-        return self.loop.run_until_complete(asyncio.wait_for(awaitable, 10))
+        return self.loop.run_until_complete(asyncio.wait_for(awaitable, 30))
 
     @stateful.rule(
         sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=4),

@@ -64,7 +64,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.watcher = self.run(self.attach(""))
 
     def run(self, work):
-        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
 
     async def attach(self, token: str) -> Watcher:
         request = pb.WatchEventsRequest(resume_token=token)

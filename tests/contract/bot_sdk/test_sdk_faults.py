@@ -26,7 +26,7 @@ class Gate:
 
 
 async def _reached(gate: Gate) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await gate.reached.wait()
 
 
@@ -87,7 +87,7 @@ async def test_a_turn_that_ended_while_detached_is_completed_after_the_next_hell
         world.router.cut()
         await world.router.wait_until(lambda: not world.router.workers)
         gate.open.set()
-        async with asyncio.timeout(10), world.session.changed:
+        async with asyncio.timeout(40), world.session.changed:
             await world.session.changed.wait_for(lambda: world.session.log(SESSION).replies())
         world.router.refuse_attach = None
         message = await world.router.wait(run, "SUCCEEDED")
@@ -139,7 +139,7 @@ async def test_a_fenced_append_ends_the_turn_without_a_word(world):
         await _reached(gate)
         await world.router.take_lease_away(run)
         gate.open.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await fenced.wait()
         await world.router.pump()
         await world.router.wait(run, "SUCCEEDED")
@@ -163,7 +163,7 @@ async def test_losing_the_lease_over_the_stream_stops_the_handler_at_once(world)
         run = await world.router.send(SESSION, "x")
         await _reached(gate)
         await world.router.cancel(run, lease_lost=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await stopped.wait()
     assert world.router.failures == []
     assert world.session.log(SESSION).replies() == []
@@ -217,7 +217,7 @@ async def test_a_cancellation_that_comes_while_the_reply_is_being_committed_come
     async with world.serving({"main": handler}):
         world.session.gate.clear()
         run = await world.router.send(SESSION, "x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await replying.wait()
         await world.router.cancel(run)
         await asyncio.sleep(0.05)
@@ -249,7 +249,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_end(
         await world.router.cancel(run)
         await world.router.wait(run, "CANCELLED")
         gate.open.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await late.wait()
     assert world.session.log(SESSION).replies() == ["half"]
 
@@ -440,7 +440,7 @@ async def test_a_broken_delta_stream_loses_no_text(world):
     async with world.serving({"main": handler}):
         run = await world.router.send(SESSION, "x")
         await _reached(gate)
-        async with asyncio.timeout(10), world.session.changed:
+        async with asyncio.timeout(40), world.session.changed:
             await world.session.changed.wait_for(lambda: world.session.deltas)
         world.session.cut_deltas()
         gate.open.set()
@@ -514,7 +514,7 @@ async def test_a_worker_whose_name_was_taken_over_stops(world):
     await _reached(gate)
     world.router.refuse_attach = errors.FailedPrecondition("replaced", reason="WORKER_REPLACED")
     world.router.cut()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         with pytest.raises(WorkerReplaced):
             await running
     assert world.router.messages[run].attempts == 1
@@ -524,7 +524,7 @@ async def test_a_worker_whose_name_was_taken_over_stops(world):
 async def test_a_worker_with_a_wrong_token_ends_with_the_reason(world):
     world.add_bots("main")
     worker = Worker(world.dialer(token="wrong"), worker_id="w1", handlers={})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         with pytest.raises(errors.Unauthenticated):
             await worker.run()
 

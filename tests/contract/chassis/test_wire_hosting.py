@@ -114,7 +114,7 @@ async def test_a_drained_service_refuses_calls_as_unavailable(world):
     await stub.Echo(b"")
     await world.host.drain()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Echo(b"", timeout=5)
+        await stub.Echo(b"", timeout=40)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -131,7 +131,7 @@ async def test_health_follows_readiness(world):
 
 
 async def _until_health_is(world, expected):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while await _status(world) != expected:  # noqa: ASYNC110 - asks as a probe does
             await asyncio.sleep(0.005)
 
@@ -256,9 +256,9 @@ async def test_serve_runs_until_a_signal_and_drains_in_reverse(tmp_path):
 
     ready = asyncio.Event()
     serving = asyncio.create_task(serve([host("first"), host("second")], on_ready=ready.set))
-    await asyncio.wait_for(ready.wait(), 5)
+    await asyncio.wait_for(ready.wait(), 60)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 60)
     assert order == ["second", "first"]
 
 
@@ -267,5 +267,5 @@ async def test_serve_closes_all_services_when_one_fails_to_start(tmp_path):
     listens = [f"unix:{tmp_path}/good.sock"], ["nonsense"], [f"unix:{tmp_path}/never.sock"]
     hosts = [_host(listen, lifecycle=life) for listen, life in zip(listens, lives, strict=True)]
     with pytest.raises(errors.FailedPrecondition, match="cannot listen on nonsense"):
-        await asyncio.wait_for(serve(hosts, on_ready=None), 5)
+        await asyncio.wait_for(serve(hosts, on_ready=None), 60)
     assert [life.steps[-1] for life in lives] == ["close"] * 3

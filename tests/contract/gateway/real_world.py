@@ -99,6 +99,6 @@ async def real_edge(data_dir, *, with_worker=True, create_bots=True):
 
 async def _ended(worker, running):
     worker.drain()
-    await asyncio.wait([running], timeout=5)
+    await asyncio.wait([running], timeout=40)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

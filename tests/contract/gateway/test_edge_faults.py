@@ -19,7 +19,7 @@ async def send(client, text="hi", run="run-1"):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
 

@@ -233,7 +233,7 @@ class Worker:
     async def start(self):
         await self._call.write(self._hello)
         self._task = asyncio.create_task(self._read())
-        await until(lambda: self.welcome is not None or self.ended.is_set(), 10)
+        await until(lambda: self.welcome is not None or self.ended.is_set())
         return self
 
     async def _read(self):
@@ -257,10 +257,10 @@ class Worker:
         finally:
             self.ended.set()
 
-    async def delivery(self, timeout=3):
+    async def delivery(self, timeout=40):
         return await asyncio.wait_for(self.deliveries.get(), timeout)
 
-    async def settlement(self, timeout=3):
+    async def settlement(self, timeout=40):
         return await asyncio.wait_for(self.settlements.get(), timeout)
 
     async def send(self, **fields):
@@ -297,7 +297,7 @@ async def send(stub, text="hello", session="bots/main/sessions/a", **fields):
     return (await stub.SendMessage(request)).receipt
 
 
-async def until(condition, timeout=3.0):
+async def until(condition, timeout=40):
     deadline = asyncio.get_running_loop().time() + timeout
     while not condition():
         if asyncio.get_running_loop().time() > deadline:

@@ -113,7 +113,7 @@ async def test_what_was_accepted_is_finished_once_when_the_router_dies(sqlite_ur
     sending = asyncio.create_task(send_all())
     tasks.append(sending)
     try:
-        everything = asyncio.create_task(until(lambda: len(finished(world)) == len(KEYS), 10))
+        everything = asyncio.create_task(until(lambda: len(finished(world)) == len(KEYS)))
         killed = asyncio.create_task(kill.killed.wait())
         tasks += [everything, killed]
         await asyncio.wait((everything, killed), return_when=asyncio.FIRST_COMPLETED)

@@ -132,7 +132,7 @@ async def test_a_running_worker_is_told_to_stop(world, stub):
     await worker.send(begun=[message_pb2.HeldLease(run="k", epoch=delivery.epoch)])
     await until(lambda: True)
     await stub.CancelRun(router_service_pb2.CancelRunRequest(run="k", reason="enough"))
-    told = await asyncio.wait_for(worker.cancellations.get(), 3)
+    told = await asyncio.wait_for(worker.cancellations.get(), 60)
     assert (told.run, told.epoch, told.reason, told.lease_lost) == ("k", 1, "enough", False)
     settlement = await worker.fail(delivery, cancelled=True)
     assert settlement.state == message_pb2.MESSAGE_STATE_CANCELLED
@@ -229,7 +229,7 @@ async def test_whoever_asks_gets_the_answer_and_no_mail(world, stub):
     request = router_service_pb2.AskMessageRequest(message=draft("?", OTHER, source=A))
     asking = asyncio.ensure_future(stub.AskMessage(request))
     await worker.complete(await worker.delivery(), "!")
-    answer = await asyncio.wait_for(asking, 3)
+    answer = await asyncio.wait_for(asking, 60)
     assert answer.message.reply_text == "!"
     request = router_service_pb2.ListMessagesRequest()
     request.filter.session = A

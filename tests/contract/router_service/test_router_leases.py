@@ -113,7 +113,7 @@ async def test_another_process_of_the_same_name_takes_the_work_over_at_once(worl
     await send(stub, idempotency_key="k")
     first = await old.delivery()
     new = await Worker(stub).start()
-    await asyncio.wait_for(old.ended.wait(), 3)
+    await asyncio.wait_for(old.ended.wait(), 60)
     assert old.error[0] == "FAILED_PRECONDITION"
     again = await new.delivery()
     assert (again.attempt, again.message.run) == (2, "k")
@@ -130,7 +130,7 @@ async def test_a_worker_that_drains_finishes_what_it_has_and_gets_nothing_new(wo
     await asyncio.sleep(0.05)
     assert worker.deliveries.empty()
     await worker.complete(delivery)
-    await asyncio.wait_for(worker.ended.wait(), 3)
+    await asyncio.wait_for(worker.ended.wait(), 60)
     assert worker.error is None
     other = await Worker(stub, name="workers/w2").start()
     assert (await other.delivery()).session == B
@@ -158,7 +158,7 @@ async def test_a_worker_may_speak_for_itself_alone(world):
     good = await Worker(stub, name="workers/w9").start()
     assert good.error is None
     bad = await Worker(stub, name="workers/w1").start()
-    await asyncio.wait_for(bad.ended.wait(), 3)
+    await asyncio.wait_for(bad.ended.wait(), 60)
     assert bad.error[0] == "PERMISSION_DENIED"
 
 
@@ -186,7 +186,7 @@ async def test_a_waiting_pull_gets_mail_as_it_comes(world, stub):
     waiting = asyncio.ensure_future(stub.PullDeliveries(pull))
     await asyncio.sleep(0.02)
     await send(stub)
-    assert len((await asyncio.wait_for(waiting, 3)).deliveries) == 1
+    assert len((await asyncio.wait_for(waiting, 30)).deliveries) == 1
 
 
 async def test_mail_for_bots_added_later_is_delivered(world, stub):
@@ -214,7 +214,7 @@ async def test_a_stream_ends_when_the_router_drains_and_its_leases_stay(world, s
     await stub.SendMessage(router_service_pb2.SendMessageRequest(message=draft(idempotency_key="k")))
     delivery = await worker.delivery()
     await world.router.end_watches()
-    await asyncio.wait_for(worker.ended.wait(), 3)
+    await asyncio.wait_for(worker.ended.wait(), 60)
     assert worker.error[0] == "UNAVAILABLE"
     await world.restart()
     back = await Worker(world.stub(), held=[("k", delivery.epoch)]).start()

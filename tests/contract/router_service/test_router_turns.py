@@ -64,4 +64,4 @@ async def test_a_stream_of_messages_gets_outcomes_in_order(world, stub):
     assert outcomes[0].receipt.queue_position == 0
     assert outcomes[2].receipt.queue_position == 1
     await call.done_writing()
-    await asyncio.wait_for(call.read(), 3)
+    await asyncio.wait_for(call.read(), 60)

@@ -98,7 +98,7 @@ class Services:
         )
         return response.receipt.run
 
-    async def wait(self, run: str, timeout_s: float = 15) -> RunResult:
+    async def wait(self, run: str, timeout_s: float = 40) -> RunResult:
         request = router_service_pb2.WaitRunRequest(run=run)
         request.timeout.CopyFrom(convert.to_duration(timeout_s))
         response = await self.stubs.router.WaitRun(request, wait_for_ready=True)
@@ -115,7 +115,7 @@ class Services:
         request = session_service_pb2.ListEventsRequest(
             parent=session, filter=session_service_pb2.EventFilter(run=run, kinds=[kind], session_uid="*")
         )
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             while True:
                 try:
                     if (await self.stubs.session.ListEvents(request, wait_for_ready=True)).events:
@@ -165,7 +165,7 @@ def hosting(services):
         running = asyncio.create_task(host.run())
         ready = asyncio.ensure_future(host.ready())
         try:
-            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED, timeout=40)
             if running.done():
                 await running
             yield running
@@ -173,7 +173,7 @@ def hosting(services):
             ready.cancel()
             if not running.done():
                 host.drain()
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(40):
                     await running
 
     return hosting

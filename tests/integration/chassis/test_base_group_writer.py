@@ -247,7 +247,7 @@ async def test_writes_go_on_while_the_loop_is_saturated(notebook):
             await asyncio.sleep(0)
 
     busy = asyncio.create_task(saturate())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         for n in range(20):
             await notebook.database.writer.submit(notebook.note, n)
             await notebook.stored()

@@ -155,7 +155,7 @@ async def test_mail_sent_to_one_replica_is_delivered_by_another(postgresql_url, 
             ]
             for _ in receipts:
                 await worker.complete(await worker.delivery())
-            answers = await asyncio.wait_for(asyncio.gather(*waits), 5)
+            answers = await asyncio.wait_for(asyncio.gather(*waits), 60)
             assert all(answer.done for answer in answers)
 
 
@@ -170,7 +170,7 @@ async def test_a_worker_that_attaches_elsewhere_is_replaced_here(postgresql_url,
             new = await Worker(second.stub(), held=[("k", delivery.epoch)]).start()
             assert [held.run for held in new.welcome.confirmed_leases] == ["k"]
             await first.advance(6)
-            await asyncio.wait_for(old.ended.wait(), 3)
+            await asyncio.wait_for(old.ended.wait(), 60)
             assert old.error[0] == "FAILED_PRECONDITION"
             assert (await new.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
 
@@ -205,7 +205,7 @@ async def test_two_replicas_never_give_one_session_to_two_workers(postgresql_url
                     await worker.complete(delivery)
 
             tasks = [asyncio.create_task(work(worker)) for worker in workers]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=40)
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)

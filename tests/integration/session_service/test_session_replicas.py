@@ -75,7 +75,7 @@ async def test_a_watch_sees_the_writes_of_all_replicas_once_and_in_order(replica
             if len(positions) == 2 * total + 1:
                 return
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(40), asyncio.TaskGroup() as tasks:
         tasks.create_task(read())
         tasks.create_task(write(here, "here"))
         tasks.create_task(write(there, "there"))

@@ -38,14 +38,14 @@ def hosting(world):
         running = asyncio.ensure_future(host.run())
         ready = asyncio.ensure_future(host.ready())
         try:
-            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED, timeout=40)
             if running.done():
                 await running
             yield host
         finally:
             ready.cancel()
             host.drain()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 await running
 
     return hosting

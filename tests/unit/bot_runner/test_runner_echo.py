@@ -107,12 +107,12 @@ async def test_a_run_that_begins_again_sends_no_mail_twice(world, hosting):
     world.registry.add_bot("main", brain=ECHO)
     async with hosting(echo_word_delay_s=0.2) as host:
         run = await world.router.send(SESSION, "send scout: hello")
-        async with asyncio.timeout(10), world.session.changed:
+        async with asyncio.timeout(40), world.session.changed:
             await world.session.changed.wait_for(lambda: world.session.text(run))
         await world.router.take_lease_away(run)
         await world.router.cancel(run, lease_lost=True)
         await world.router.pump()
-        await world.router.wait(run, "SUCCEEDED", timeout_s=20)
+        await world.router.wait(run, "SUCCEEDED", timeout_s=40)
         assert host.worker.working == 0
     assert len([draft for draft in world.router.drafts if draft.bot == "bots/scout"]) == 1
     assert world.session.log(SESSION).kinds().count("tool_called") == 1

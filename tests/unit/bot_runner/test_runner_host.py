@@ -94,13 +94,13 @@ async def test_it_can_be_drained_before_the_registry_ever_answered(world: World)
     running = asyncio.ensure_future(host.run())
     await asyncio.sleep(0.05)
     host.drain()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         await running
 
 
 async def test_a_runner_with_a_wrong_token_ends_with_the_reason(world: World):
     host = RunnerHost(world.dialer("workers/runner", token="wrong"), RunnerSettings(worker_id="runner"), grace_s=0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         with pytest.raises(errors.Unauthenticated):
             await host.run()
 

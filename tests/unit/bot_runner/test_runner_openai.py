@@ -27,7 +27,7 @@ def ask(world, endpoint, hosting, monkeypatch):
         async with hosting():
             for text in texts:
                 run = await world.router.send(SESSION, text, **(send or {}))
-                message = await world.router.wait(run, state, timeout_s=20)
+                message = await world.router.wait(run, state, timeout_s=40)
         return message
 
     return ask
@@ -228,7 +228,7 @@ async def test_stopping_a_run_keeps_what_the_model_said_so_far(world, endpoint, 
     world.registry.add_bot("main", brain=bot_pb2.Brain(openai=openai))
     async with hosting():
         run = await world.router.send(SESSION, "x")
-        async with asyncio.timeout(20), world.session.changed:
+        async with asyncio.timeout(40), world.session.changed:
             await world.session.changed.wait_for(lambda: world.session.text(run) == "half")
         await world.router.cancel(run)
         await world.router.wait(run, "CANCELLED")

@@ -86,7 +86,7 @@ RECEIPT = router_service_pb2.SendMessageResponse(
 def test_sending_names_the_destination_and_gives_a_key(served, to, field, destination):
     sending = served.start(served.client.send, to, "hello")
     request = served.answer("router", "SendMessage", RECEIPT)
-    receipt = sending.result(timeout=5)
+    receipt = sending.result(timeout=40)
     assert getattr(request.message, field) == destination
     assert request.message.parts[0].text == "hello"
     assert len(request.message.idempotency_key) == 36
@@ -97,7 +97,7 @@ def test_every_call_carries_the_token(served):
     listing = served.start(served.client.bots)
     metadata, _, rpc = served.take("registry", "ListBots")
     rpc.terminate(registry_service_pb2.ListBotsResponse(), (), grpc.StatusCode.OK, "")
-    assert listing.result(timeout=5) == ()
+    assert listing.result(timeout=40) == ()
     assert metadata["authorization"] == "Bearer secret"
 
 
@@ -106,7 +106,7 @@ def test_a_send_is_repeated_under_the_same_key_while_the_router_is_away(served):
     _, first, rpc = served.take("router", "SendMessage")
     rpc.terminate(None, (), grpc.StatusCode.UNAVAILABLE, "away")
     second = served.answer("router", "SendMessage", RECEIPT)
-    assert sending.result(timeout=5).run == "run-1"
+    assert sending.result(timeout=40).run == "run-1"
     assert first.message.idempotency_key == second.message.idempotency_key
 
 
@@ -116,7 +116,7 @@ def test_asking_waits_for_the_reply(served):
     done = message_pb2.Message(run="run-1", state=message_pb2.MESSAGE_STATE_SUCCEEDED, reply_text="fine")
     request = served.answer("router", "WaitRun", router_service_pb2.WaitRunResponse(message=done, done=True))
     assert request.run == "run-1"
-    assert asking.result(timeout=5) == "fine"
+    assert asking.result(timeout=40) == "fine"
 
 
 def test_a_run_that_failed_is_no_reply_and_says_why(served):
@@ -130,7 +130,7 @@ def test_a_run_that_failed_is_no_reply_and_says_why(served):
     )
     served.answer("router", "WaitRun", router_service_pb2.WaitRunResponse(message=failed, done=True))
     with pytest.raises(NoReply, match="ended as FAILED") as raised:
-        asking.result(timeout=5)
+        asking.result(timeout=40)
     assert raised.value.result.error_reason == "MODEL_UNAUTHORIZED"
 
 
@@ -140,7 +140,7 @@ def test_a_reply_that_does_not_come_in_time_is_told_from_a_failure(served):
     running = message_pb2.Message(run="run-1", state=message_pb2.MESSAGE_STATE_RUNNING)
     served.answer("router", "WaitRun", router_service_pb2.WaitRunResponse(message=running))
     with pytest.raises(NoReply, match="goes on") as raised:
-        asking.result(timeout=5)
+        asking.result(timeout=40)
     assert not raised.value.result.done
 
 
@@ -157,7 +157,7 @@ def test_history_comes_oldest_first(served):
     request = served.answer("session", "ListEvents", session_service_pb2.ListEventsResponse(events=events))
     assert request.parent == "bots/main/sessions/inbox"
     assert request.descending
-    assert [entry.text for entry in reading.result(timeout=5)] == ["line 1", "line 2"]
+    assert [entry.text for entry in reading.result(timeout=40)] == ["line 1", "line 2"]
 
 
 def test_all_pages_of_bots_are_read(served):
@@ -168,7 +168,7 @@ def test_all_pages_of_bots_are_read(served):
     request = served.answer(
         "registry", "ListBots", registry_service_pb2.ListBotsResponse(bots=[bot_pb2.Bot(name="bots/b")])
     )
-    found = listing.result(timeout=5)
+    found = listing.result(timeout=40)
     assert request.page_token == "next"
     assert [(bot.profile.id, bot.brain, bot.state) for bot in found] == [
         ("a", "echo", "IDLE"),
@@ -185,11 +185,11 @@ def test_what_is_remembered_is_recalled(served):
         memory_service_pb2.PutMemoryResponse(result=memory_pb2.PutResult(memory=stored)),
     )
     assert put.draft.memory.kind == memory_pb2.MEMORY_KIND_FACT
-    assert remembering.result(timeout=5).name == "bots/main/memories/m1"
+    assert remembering.result(timeout=40).name == "bots/main/memories/m1"
     recalling = served.start(served.client.recall, "bots/main", "colour")
     hit = memory_service_pb2.SearchHit(memory=stored, score=0.5)
     served.answer("memory", "SearchMemories", memory_service_pb2.SearchMemoriesResponse(hits=[hit]))
-    assert [(memory.text, memory.kind, memory.score) for memory in recalling.result(timeout=5)] == [
+    assert [(memory.text, memory.kind, memory.score) for memory in recalling.result(timeout=40)] == [
         ("blue", "fact", 0.5)
     ]
 
@@ -199,7 +199,7 @@ def test_a_refusal_keeps_its_class_and_reason(served):
     refusal = errors.NotFound("there is no bots/nosuch", reason="BOT_NOT_FOUND", metadata={"bot": "bots/nosuch"})
     served.refuse("router", "SendMessage", refusal)
     with pytest.raises(errors.NotFound) as raised:
-        sending.result(timeout=5)
+        sending.result(timeout=40)
     assert raised.value.reason == "BOT_NOT_FOUND"
     assert raised.value.metadata == {"bot": "bots/nosuch"}
 

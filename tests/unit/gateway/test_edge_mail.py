@@ -63,7 +63,7 @@ def broken(code=grpc.StatusCode.UNAVAILABLE):
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0)
 

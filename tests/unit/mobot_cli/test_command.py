@@ -13,7 +13,7 @@ def mobot(*arguments):
         f"atexit.register(lambda: sys.stderr.write('LOADED ' + repr([m for m in {HEAVY!r} if m in sys.modules])))\n"
         "runpy.run_module('mobot_cli', run_name='__main__', alter_sys=True)\n"
     )
-    return subprocess.run([sys.executable, "-c", watch, *arguments], capture_output=True, text=True, timeout=20)
+    return subprocess.run([sys.executable, "-c", watch, *arguments], capture_output=True, text=True, timeout=40)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("up", "--help")])

@@ -44,16 +44,16 @@ class Running:
         self.ready.set()
 
     async def until_ready(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await self.ready.wait()
 
     async def until(self, condition) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not condition():  # noqa: ASYNC110 - processes set no events
                 await asyncio.sleep(0.01)
 
     async def exit_code(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             return await self.task
 
 
