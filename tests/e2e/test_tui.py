@@ -3,6 +3,7 @@
 It takes no keys in the first moments after it connected, so every key waits for the screen that invites it.
 """
 
+import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -45,12 +46,13 @@ def say(tui: Terminal, text: str) -> None:
 
 def refuse_reset(tui: Terminal) -> None:
     """Asks for a reset until it is refused: after an answer the TUI holds its run for active a moment longer."""
-    for _ in range(5):
+    busy, refused = "abort the current run", "Cannot reset persistent session"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        told = tui.scrollback().count(busy)
         say(tui, "/reset")
-        screen = tui.until(
-            lambda screen: "Cannot reset persistent session" in screen or "abort the current run" in screen, "an answer"
-        )
-        if "Cannot reset persistent session" in screen:
+        tui.until(lambda _, told=told: refused in (shown := tui.scrollback()) or shown.count(busy) > told, "an answer")
+        if refused in tui.scrollback():
             return
     raise AssertionError("the TUI never asked for the reset")
 
