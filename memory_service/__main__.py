@@ -21,7 +21,7 @@ from chassis.server import Service, ServiceHost, serve
 from chassis.settings import ChassisSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
 from memory_service.convert.requests import Pages
-from memory_service.servicer import MemoryServicer
+from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
 from memory_service.store.store import Limits, MemoryStore
 from mobot.memory.v1 import memory_service_pb2_grpc
