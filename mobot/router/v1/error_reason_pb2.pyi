@@ -140,6 +140,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. A service the router needs does not answer; call again.
     Example: {"reason":"UPSTREAM_UNAVAILABLE","metadata":{"service":"session"}}.
     """
+    ERROR_REASON_SESSION_PERSISTENT: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION. The child to replace is persistent. Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/a/sessions/x"}}."""
+    ERROR_REASON_SESSION_REFUSED: _ErrorReason.ValueType  # 51
+    """FAILED_PRECONDITION. The session service does not take the child. Example: {"reason":"SESSION_REFUSED","metadata":{"session":
+    "bots/a/sessions/x","refusal":"LABEL_IN_USE"}}.
+    """
+    ERROR_REASON_TOPIC_FULL: _ErrorReason.ValueType  # 52
+    """RESOURCE_EXHAUSTED. The topic has as many subscribers as it may have. Example: {"reason":"TOPIC_FULL","metadata":{"limit":"1000"}}."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason the router puts into google.rpc.ErrorInfo, without the prefix "ERROR_REASON_" and with domain
@@ -264,4 +272,12 @@ ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 41
 """UNAVAILABLE. A service the router needs does not answer; call again.
 Example: {"reason":"UPSTREAM_UNAVAILABLE","metadata":{"service":"session"}}.
 """
+ERROR_REASON_SESSION_PERSISTENT: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION. The child to replace is persistent. Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/a/sessions/x"}}."""
+ERROR_REASON_SESSION_REFUSED: ErrorReason.ValueType  # 51
+"""FAILED_PRECONDITION. The session service does not take the child. Example: {"reason":"SESSION_REFUSED","metadata":{"session":
+"bots/a/sessions/x","refusal":"LABEL_IN_USE"}}.
+"""
+ERROR_REASON_TOPIC_FULL: ErrorReason.ValueType  # 52
+"""RESOURCE_EXHAUSTED. The topic has as many subscribers as it may have. Example: {"reason":"TOPIC_FULL","metadata":{"limit":"1000"}}."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1090,6 +1090,8 @@ class Schedule(_message.Message):
     NEXT_TIME_FIELD_NUMBER: _builtins.int
     LAST_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SPAWN_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "schedules/{schedule}"."""
     cron: _builtins.str
@@ -1102,9 +1104,13 @@ class Schedule(_message.Message):
     """Whether it is stopped."""
     etag: _builtins.str
     """Version for updates. Output only."""
+    creator: _builtins.str
+    """Principal that created it and for whom it sends. Output only."""
     @_builtins.property
     def draft(self) -> Global___MessageDraft:
-        """What is sent."""
+        """What is sent; exactly one of draft and spawn is set. Its idempotency key, times and mode of a busy session are those of each
+        sending; a topic is a destination as well.
+        """
 
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
@@ -1122,6 +1128,12 @@ class Schedule(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
 
+    @_builtins.property
+    def spawn(self) -> Global___Spawn:
+        """What is spawned; exactly one of draft and spawn is set. A session id with USE_EXISTING or REPLACE names the session that
+        goes on, or begins anew, each time.
+        """
+
     def __init__(
         self,
         *,
@@ -1136,10 +1148,12 @@ class Schedule(_message.Message):
         next_time: _timestamp_pb2.Timestamp | None = ...,
         last_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        spawn: Global___Spawn | None = ...,
+        creator: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cron", b"cron", "draft", b"draft", "interval", b"interval", "last_time", b"last_time", "next_time", b"next_time", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cron", b"cron", "draft", b"draft", "interval", b"interval", "last_time", b"last_time", "next_time", b"next_time", "spawn", b"spawn", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cron", b"cron", "draft", b"draft", "etag", b"etag", "interval", b"interval", "last_time", b"last_time", "missed_run_policy", b"missed_run_policy", "name", b"name", "next_time", b"next_time", "paused", b"paused", "time_zone", b"time_zone", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "cron", b"cron", "draft", b"draft", "etag", b"etag", "interval", b"interval", "last_time", b"last_time", "missed_run_policy", b"missed_run_policy", "name", b"name", "next_time", b"next_time", "paused", b"paused", "spawn", b"spawn", "time_zone", b"time_zone", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_timing: _TypeAlias = _typing.Literal["cron", "interval"]  # noqa: Y015
     _WhichOneofArgType_timing: _TypeAlias = _typing.Literal["timing", b"timing"]  # noqa: Y015
@@ -1336,7 +1350,9 @@ class Spawn(_message.Message):
     cleanup: Global___SpawnCleanup.ValueType
     """What becomes of it."""
     announce: _builtins.bool
-    """Whether the result is sent to the parent."""
+    """Whether the result is sent to the parent as mail, whatever the end was: one message, accepted in the commit that ends the run,
+    of type "mobot.spawn.result" with the labels "mobot.run", "mobot.outcome" and "mobot.child".
+    """
     @_builtins.property
     def task(self) -> _containers.RepeatedCompositeFieldContainer[_part_pb2.Part]:
         """The task, 1 to 64 parts. Required."""
@@ -1347,7 +1363,7 @@ class Spawn(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The run is cancelled after this time; absent for none."""
+        """The run is given up (EXPIRED) after this time, at most 366 days; absent for none."""
 
     def __init__(
         self,
