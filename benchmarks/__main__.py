@@ -5,7 +5,7 @@ import asyncio
 import importlib
 import sys
 
-SUITES = {"core": "benchmarks.core"}
+SUITES = {"core": "benchmarks.core", "mail": "benchmarks.mail"}
 
 
 def main() -> int:
@@ -14,15 +14,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; the median is reported (default 5)")
     parser.add_argument("--only", default="", help="rows to run, separated by commas (default all)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
+    parser.add_argument("--messages", type=int, help="suite mail: how many are stored for the row `stored`")
     arguments = parser.parse_args()
     suite = importlib.import_module(SUITES[arguments.suite])
-    report = asyncio.run(
-        suite.run(
-            rounds=arguments.rounds,
-            seconds=arguments.seconds,
-            only=frozenset(filter(None, arguments.only.split(","))),
-        )
-    )
+    more = {} if arguments.messages is None else {"messages": arguments.messages}
+    only = frozenset(filter(None, arguments.only.split(",")))
+    report = asyncio.run(suite.run(rounds=arguments.rounds, seconds=arguments.seconds, only=only, **more))
     return 0 if report.all_ok() else 1
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import grpc
 
@@ -38,6 +39,14 @@ def draft(session: str) -> message_pb2.MessageDraft:
         parts=[part_pb2.Part(text=BODY)],
         idempotency_key=f"{_KEY_PREFIX}-{next(_key_numbers)}",
     )
+
+
+def completions(deliveries: Iterable[message_pb2.Delivery]) -> list[message_pb2.Completion]:
+    """The end of each of these, without a word said."""
+    return [
+        message_pb2.Completion(run=delivery.message.run, epoch=delivery.epoch, stop_reason="stop")
+        for delivery in deliveries
+    ]
 
 
 def channel(target: str) -> grpc.aio.Channel:
@@ -93,14 +102,7 @@ class Consumer:
                     self.latencies.append(now - sent)
             self.delivered += len(frame.deliveries)
             self.arrived.set()
-            await self._call.write(
-                router_service_pb2.AttachRequest(
-                    completions=[
-                        message_pb2.Completion(run=delivery.message.run, epoch=delivery.epoch, stop_reason="stop")
-                        for delivery in frame.deliveries
-                    ]
-                )
-            )
+            await self._call.write(router_service_pb2.AttachRequest(completions=completions(frame.deliveries)))
 
 
 async def unary(
@@ -157,8 +159,12 @@ async def streamed(
     window: int,
     seconds: float,
     consumer: Consumer,
+    most: float = inf,
 ) -> Load:
-    """Send in frames of `frame` messages with `window` of them unacknowledged; ends when the last was delivered."""
+    """Send in frames of `frame` messages with `window` of them unacknowledged, for so long or until `most` were sent.
+
+    Ends when the last was delivered.
+    """
     load = Load()
     connection = channel(target)
     call = router_service_pb2_grpc.RouterServiceStub(connection).Send(metadata=tuple(metadata))
@@ -180,7 +186,7 @@ async def streamed(
     taking = asyncio.create_task(take_outcomes())
     start = time.perf_counter()
     end = start + seconds
-    while (now := time.perf_counter()) < end:
+    while (now := time.perf_counter()) < end and load.sent < most:
         # Both windows: a sender that outruns delivery measures the length of the queue, not the mail.
         while load.sent - acknowledged >= window or load.sent - (consumer.delivered - before) >= 4 * window:
             progress.clear()
