@@ -126,7 +126,133 @@ class AttachmentRow(_Table, table=True):
     expire_time: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
+class SpawnRow(_Table, table=True):
+    """A spawned child and the run of its task, from the wish to the tidying up.
+
+    `state`: 1 wished for, 2 its task is in the mailbox, 3 ended and yet to be tidied up, 4 done. The result is mail
+    accepted in the transaction that makes it 3 or 4. `due_time` is when somebody must look after it: to finish what
+    another process began, or to tidy up. `parent_run` is the run the parent was working on.
+    """
+
+    __tablename__ = "spawn"
+    __table_args__ = (
+        Index("uq_spawn_run", "run", unique=True),
+        Index("ix_spawn_open", "session", **_partial("state = 2")),
+        Index("ix_spawn_parent", "parent", **_partial("state < 3")),
+        Index("ix_spawn_due", "due_time", **_partial("due_time IS NOT NULL")),
+    )
+
+    id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    run: str = Field(sa_column=Column(_NAME, nullable=False))
+    fingerprint: str = Field(sa_column=Column(Text, nullable=False))
+    state: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    parent: str | None = Field(sa_column=Column(_NAME))
+    parent_run: str | None = Field(sa_column=Column(_NAME))
+    session: str = Field(sa_column=Column(_NAME, nullable=False))
+    depth: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    announce: bool = Field(sa_column=Column(Boolean, nullable=False))
+    cleanup: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    created: bool = Field(sa_column=Column(Boolean, nullable=False))
+    message_id: str | None = Field(sa_column=Column(_NAME))
+    result_id: str | None = Field(sa_column=Column(_NAME))
+    sender: str = Field(sa_column=Column(Text, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    due_time: int | None = Field(sa_column=Column(BigInteger))
+    spawn: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class TopicRow(_Table, table=True):
+    """A topic. `version` grows with every change."""
+
+    __tablename__ = "topic"
+
+    id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    description: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class SubscriptionRow(_Table, table=True):
+    """Who listens to a topic: a session, or a bot, whose `session` is its main one."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (Index("ix_subscription_subscriber", "subscriber", "topic"),)
+
+    topic: str = Field(sa_column=Column(_NAME, primary_key=True))
+    subscriber: str = Field(sa_column=Column(_NAME, primary_key=True))
+    session: str = Field(sa_column=Column(_NAME, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class PublicationRow(_Table, table=True):
+    """A message that was published with a key, so that it is not published again. Kept as long as messages are."""
+
+    __tablename__ = "publication"
+
+    run: str = Field(sa_column=Column(_NAME, primary_key=True))
+    id: str = Field(sa_column=Column(_NAME, nullable=False, index=True))
+    content_hash: str = Field(sa_column=Column(Text, nullable=False))
+    topic: str = Field(sa_column=Column(_NAME, nullable=False))
+    fan_out: int = Field(sa_column=Column(Integer, nullable=False))
+
+
+class ScheduleRow(_Table, table=True):
+    """What is sent again and again. `uid` tells it from an earlier one of the same name.
+
+    Whoever moves `next_time` on from the value that it has read sends what was due, in the same transaction.
+    """
+
+    __tablename__ = "schedule"
+    __table_args__ = (Index("ix_schedule_next", "next_time", **_partial("next_time IS NOT NULL")),)
+
+    id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    uid: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cron: str = Field(sa_column=Column(Text, nullable=False))
+    interval_us: int = Field(sa_column=Column(BigInteger, nullable=False))
+    time_zone: str = Field(sa_column=Column(Text, nullable=False))
+    missed: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    paused: bool = Field(sa_column=Column(Boolean, nullable=False))
+    next_time: int | None = Field(sa_column=Column(BigInteger))
+    last_time: int | None = Field(sa_column=Column(BigInteger))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    creator: str = Field(sa_column=Column(Text, nullable=False))
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class PolicyRow(_Table, table=True):
+    """The one policy, as JSON."""
+
+    __tablename__ = "policy"
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    rules: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class AuditRow(_Table, table=True):
+    """A decision that no message stands for: what was denied, and what was done to mail that was there already."""
+
+    __tablename__ = "audit"
+
+    id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    actor: str = Field(sa_column=Column(Text, nullable=False))
+    action: str = Field(sa_column=Column(Text, nullable=False))
+    target: str = Field(sa_column=Column(Text, nullable=False))
+    allowed: bool = Field(sa_column=Column(Boolean, nullable=False))
+    detail: str = Field(sa_column=Column(Text, nullable=False))
+    message: str = Field(sa_column=Column(Text, nullable=False))
+
+
 LEDGER = ledger_table(METADATA)
 MAILBOX = MailboxRow.__table__  # type: ignore[attr-defined]  # SQLModel sets it; its stubs do not say so
 MESSAGE = MessageRow.__table__  # type: ignore[attr-defined]
 ATTACHMENT = AttachmentRow.__table__  # type: ignore[attr-defined]
+SPAWN = SpawnRow.__table__  # type: ignore[attr-defined]
+TOPIC = TopicRow.__table__  # type: ignore[attr-defined]
+SUBSCRIPTION = SubscriptionRow.__table__  # type: ignore[attr-defined]
+PUBLICATION = PublicationRow.__table__  # type: ignore[attr-defined]
+SCHEDULE = ScheduleRow.__table__  # type: ignore[attr-defined]
+POLICY = PolicyRow.__table__  # type: ignore[attr-defined]
+AUDIT = AuditRow.__table__  # type: ignore[attr-defined]
