@@ -140,6 +140,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. A service the router needs does not answer; call again.
     Example: {"reason":"UPSTREAM_UNAVAILABLE","metadata":{"service":"session"}}.
     """
+    ERROR_REASON_TURN_LIMIT_REACHED: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION. Two sessions answered each other too often in one exchange.
+    Example: {"reason":"TURN_LIMIT_REACHED","metadata":{"limit":"8","turn_count":"9"}}.
+    """
+    ERROR_REASON_BACKLOG_FULL: _ErrorReason.ValueType  # 43
+    """RESOURCE_EXHAUSTED with RetryInfo. Too many messages wait for the bot; nothing was accepted.
+    Example: {"reason":"BACKLOG_FULL","metadata":{"bot":"bots/a","limit":"100000"}}.
+    """
+    ERROR_REASON_STEPS_FULL: _ErrorReason.ValueType  # 44
+    """RESOURCE_EXHAUSTED. The run remembers as many steps as it may. Example: {"reason":"STEPS_FULL","metadata":{"run":"7d0c","limit":"1000"}}."""
     ERROR_REASON_SESSION_PERSISTENT: _ErrorReason.ValueType  # 50
     """FAILED_PRECONDITION. The child to replace is persistent. Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/a/sessions/x"}}."""
     ERROR_REASON_SESSION_REFUSED: _ErrorReason.ValueType  # 51
@@ -272,6 +282,16 @@ ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 41
 """UNAVAILABLE. A service the router needs does not answer; call again.
 Example: {"reason":"UPSTREAM_UNAVAILABLE","metadata":{"service":"session"}}.
 """
+ERROR_REASON_TURN_LIMIT_REACHED: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION. Two sessions answered each other too often in one exchange.
+Example: {"reason":"TURN_LIMIT_REACHED","metadata":{"limit":"8","turn_count":"9"}}.
+"""
+ERROR_REASON_BACKLOG_FULL: ErrorReason.ValueType  # 43
+"""RESOURCE_EXHAUSTED with RetryInfo. Too many messages wait for the bot; nothing was accepted.
+Example: {"reason":"BACKLOG_FULL","metadata":{"bot":"bots/a","limit":"100000"}}.
+"""
+ERROR_REASON_STEPS_FULL: ErrorReason.ValueType  # 44
+"""RESOURCE_EXHAUSTED. The run remembers as many steps as it may. Example: {"reason":"STEPS_FULL","metadata":{"run":"7d0c","limit":"1000"}}."""
 ERROR_REASON_SESSION_PERSISTENT: ErrorReason.ValueType  # 50
 """FAILED_PRECONDITION. The child to replace is persistent. Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/a/sessions/x"}}."""
 ERROR_REASON_SESSION_REFUSED: ErrorReason.ValueType  # 51

@@ -35,13 +35,13 @@ class _BusyModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BusyMode.Val
     BUSY_MODE_ENQUEUE: _BusyMode.ValueType  # 1
     """Wait in the mailbox."""
     BUSY_MODE_STEER: _BusyMode.ValueType  # 2
-    """Hand it to the running turn."""
+    """Hand it to the running turn. When that turn ends without having taken it in, or when none runs, it waits like ENQUEUE."""
     BUSY_MODE_INTERRUPT: _BusyMode.ValueType  # 3
     """Cancel the running turn, keep what it did, then work on this."""
     BUSY_MODE_REJECT: _BusyMode.ValueType  # 4
     """Refuse it (SESSION_BUSY)."""
     BUSY_MODE_COLLECT: _BusyMode.ValueType  # 5
-    """Wait, and be worked on together with what else waits."""
+    """Wait, and be worked on in one turn with the other COLLECT messages that wait next to it, at most 64 of together 4 MiB."""
 
 class BusyMode(_BusyMode, metaclass=_BusyModeEnumTypeWrapper):
     """BusyMode says what happens to a message for a session that is working. Values may be added."""
@@ -51,13 +51,13 @@ BUSY_MODE_UNSPECIFIED: BusyMode.ValueType  # 0
 BUSY_MODE_ENQUEUE: BusyMode.ValueType  # 1
 """Wait in the mailbox."""
 BUSY_MODE_STEER: BusyMode.ValueType  # 2
-"""Hand it to the running turn."""
+"""Hand it to the running turn. When that turn ends without having taken it in, or when none runs, it waits like ENQUEUE."""
 BUSY_MODE_INTERRUPT: BusyMode.ValueType  # 3
 """Cancel the running turn, keep what it did, then work on this."""
 BUSY_MODE_REJECT: BusyMode.ValueType  # 4
 """Refuse it (SESSION_BUSY)."""
 BUSY_MODE_COLLECT: BusyMode.ValueType  # 5
-"""Wait, and be worked on together with what else waits."""
+"""Wait, and be worked on in one turn with the other COLLECT messages that wait next to it, at most 64 of together 4 MiB."""
 Global___BusyMode: _TypeAlias = BusyMode  # noqa: Y015
 
 class _MessageState:
@@ -274,10 +274,12 @@ class MessageDraft(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     USER_INPUT_FIELD_NUMBER: _builtins.int
+    NEW_SESSION_FIELD_NUMBER: _builtins.int
+    TURN_COUNT_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """A session, "bots/{bot}/sessions/{session}"; it is created when its turn starts if there is none."""
     bot: _builtins.str
-    """A bot, "bots/{bot}": its main session."""
+    """A bot, "bots/{bot}": its main session, or with new_session one of its own."""
     topic: _builtins.str
     """A topic, "topics/{topic}": every subscriber."""
     source: _builtins.str
@@ -309,6 +311,12 @@ class MessageDraft(_message.Message):
     """Attempts before it is a dead letter, 1 to 20, 0 for 5."""
     user_input: _builtins.bool
     """Whether a person (rather than a bot or a schedule) wrote it; shown in the transcript."""
+    new_session: _builtins.bool
+    """With a bot as destination: a new session, "mail:{key}", instead of the main one. The same idempotency key names the same session."""
+    turn_count: _builtins.int
+    """Turns that two sessions took with each other so far in this exchange. A message that answers another (in_reply_to) between the
+    same two counts one more than that, whatever is said here; past the limit it is refused (TURN_LIMIT_REACHED).
+    """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_part_pb2.Part]:
         """Content, 1 to 64 parts, together at most 4 MiB. Required."""
@@ -348,10 +356,12 @@ class MessageDraft(_message.Message):
         traceparent: _builtins.str = ...,
         max_attempts: _builtins.int = ...,
         user_input: _builtins.bool = ...,
+        new_session: _builtins.bool = ...,
+        turn_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "destination", b"destination", "expire_time", b"expire_time", "not_before_time", b"not_before_time", "session", b"session", "topic", b"topic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "correlation_id", b"correlation_id", "destination", b"destination", "expire_time", b"expire_time", "hop_count", b"hop_count", "idempotency_key", b"idempotency_key", "in_reply_to", b"in_reply_to", "max_attempts", b"max_attempts", "metadata", b"metadata", "mode", b"mode", "not_before_time", b"not_before_time", "parts", b"parts", "priority", b"priority", "reply_to", b"reply_to", "session", b"session", "source", b"source", "subject", b"subject", "topic", b"topic", "traceparent", b"traceparent", "type", b"type", "user_input", b"user_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "correlation_id", b"correlation_id", "destination", b"destination", "expire_time", b"expire_time", "hop_count", b"hop_count", "idempotency_key", b"idempotency_key", "in_reply_to", b"in_reply_to", "max_attempts", b"max_attempts", "metadata", b"metadata", "mode", b"mode", "new_session", b"new_session", "not_before_time", b"not_before_time", "parts", b"parts", "priority", b"priority", "reply_to", b"reply_to", "session", b"session", "source", b"source", "subject", b"subject", "topic", b"topic", "traceparent", b"traceparent", "turn_count", b"turn_count", "type", b"type", "user_input", b"user_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_destination: _TypeAlias = _typing.Literal["session", "bot", "topic"]  # noqa: Y015
     _WhichOneofArgType_destination: _TypeAlias = _typing.Literal["destination", b"destination"]  # noqa: Y015
@@ -411,6 +421,9 @@ class Message(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     REPLY_TEXT_FIELD_NUMBER: _builtins.int
     STOP_REASON_FIELD_NUMBER: _builtins.int
+    JOINED_RUN_FIELD_NUMBER: _builtins.int
+    DECISION_REQUEST_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "messages/{message}". Output only."""
     run: _builtins.str
@@ -434,7 +447,9 @@ class Message(_message.Message):
     reply_text: _builtins.str
     """Text of the reply, at most 64 KiB of it. Output only, filled by WaitRun and GetMessage."""
     stop_reason: _builtins.str
-    """Why the bot stopped, for example "stop". Output only."""
+    """Why the bot stopped, for example "stop"; "skip" says that it chose not to reply. Output only."""
+    joined_run: _builtins.str
+    """Run whose turn took this message in (modes STEER and COLLECT); it ends as that run ends. Empty for a turn of its own. Output only."""
     @_builtins.property
     def draft(self) -> Global___MessageDraft:
         """What was sent; destination and defaults are filled in."""
@@ -467,6 +482,14 @@ class Message(_message.Message):
     def usage(self) -> _part_pb2.Usage:
         """What the run consumed. Output only."""
 
+    @_builtins.property
+    def decision_request(self) -> Global___DecisionRequest:
+        """What a person is asked, in the state NEEDS_DECISION and after it. Output only, filled by GetMessage, WaitRun and ListMessages."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """What a person decided. Output only, filled like decision_request."""
+
     def __init__(
         self,
         *,
@@ -490,10 +513,13 @@ class Message(_message.Message):
         usage: _part_pb2.Usage | None = ...,
         reply_text: _builtins.str = ...,
         stop_reason: _builtins.str = ...,
+        joined_run: _builtins.str = ...,
+        decision_request: Global___DecisionRequest | None = ...,
+        decision: Global___Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "draft", b"draft", "end_time", b"end_time", "last_error", b"last_error", "lease_expire_time", b"lease_expire_time", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decision", b"decision", "decision_request", b"decision_request", "draft", b"draft", "end_time", b"end_time", "last_error", b"last_error", "lease_expire_time", b"lease_expire_time", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "draft", b"draft", "end_time", b"end_time", "epoch", b"epoch", "last_error", b"last_error", "lease_expire_time", b"lease_expire_time", "name", b"name", "next_attempt_time", b"next_attempt_time", "queue_position", b"queue_position", "reply_message", b"reply_message", "reply_text", b"reply_text", "run", b"run", "sender", b"sender", "session", b"session", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "decision", b"decision", "decision_request", b"decision_request", "draft", b"draft", "end_time", b"end_time", "epoch", b"epoch", "joined_run", b"joined_run", "last_error", b"last_error", "lease_expire_time", b"lease_expire_time", "name", b"name", "next_attempt_time", b"next_attempt_time", "queue_position", b"queue_position", "reply_message", b"reply_message", "reply_text", b"reply_text", "run", b"run", "sender", b"sender", "session", b"session", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "usage", b"usage", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,6 +647,8 @@ class Delivery(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     BOT_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    COLLECTED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """Session, a resource name."""
     epoch: _builtins.int
@@ -643,6 +671,16 @@ class Delivery(_message.Message):
     def decision(self) -> Global___Decision:
         """Decision of a person on a run that had stopped, absent otherwise."""
 
+    @_builtins.property
+    def collected(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """Further messages to be worked on in this turn, in order: those collected with the first, and on a later attempt also those that
+        the turn took in before. They are in the session's log; their replies are this run's reply.
+        """
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunStep]:
+        """Steps that earlier attempts of the run had remembered, in order."""
+
     def __init__(
         self,
         *,
@@ -654,10 +692,12 @@ class Delivery(_message.Message):
         sequence: _builtins.int = ...,
         bot: _builtins.str = ...,
         decision: Global___Decision | None = ...,
+        collected: _abc.Iterable[Global___Message] | None = ...,
+        steps: _abc.Iterable[Global___RunStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "lease_expire_time", b"lease_expire_time", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "bot", b"bot", "decision", b"decision", "epoch", b"epoch", "lease_expire_time", b"lease_expire_time", "message", b"message", "sequence", b"sequence", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "bot", b"bot", "collected", b"collected", "decision", b"decision", "epoch", b"epoch", "lease_expire_time", b"lease_expire_time", "message", b"message", "sequence", b"sequence", "session", b"session", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -695,7 +735,9 @@ Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class RunStep(_message.Message):
-    """RunStep is a remembered step of a run: its result is handed to the next attempt instead of doing it again."""
+    """RunStep is a remembered step of a run: its result is handed to the next attempt instead of doing it again. The first result of a
+    name stands. At most 1,000 steps and 16 MiB per run.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -732,6 +774,46 @@ class RunStep(_message.Message):
 Global___RunStep: _TypeAlias = RunStep  # noqa: Y015
 
 @_typing.final
+class StepReceipt(_message.Message):
+    """StepReceipt tells a worker that a step is durable, or why it is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """Run id."""
+    epoch: _builtins.int
+    """Lease epoch."""
+    step: _builtins.str
+    """Name of the step."""
+    duplicate: _builtins.bool
+    """Whether it had been remembered before; the earlier result stands."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """The refusal (LEASE_LOST, STEPS_FULL, FIELD_INVALID), absent when it is durable."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        step: _builtins.str = ...,
+        duplicate: _builtins.bool = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "epoch", b"epoch", "refusal", b"refusal", "run", b"run", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepReceipt: _TypeAlias = StepReceipt  # noqa: Y015
+
+@_typing.final
 class Completion(_message.Message):
     """Completion ends a run well."""
 
@@ -751,7 +833,7 @@ class Completion(_message.Message):
     """Why the bot stopped, for example "stop"."""
     @_builtins.property
     def reply(self) -> _containers.RepeatedCompositeFieldContainer[_part_pb2.Part]:
-        """Reply, sent to reply_to when the message has one. May be empty."""
+        """Reply, sent to reply_to when the message has one. Empty, or with stop_reason "skip", nothing is sent."""
 
     @_builtins.property
     def usage(self) -> _part_pb2.Usage:
@@ -815,7 +897,9 @@ class Failure(_message.Message):
 
     @_builtins.property
     def decision_request(self) -> Global___DecisionRequest:
-        """Set to stop the run until a person decides."""
+        """Set to stop the run until a person decides (NEEDS_DECISION); the mailbox goes on meanwhile. The answer brings the run back to the
+        head of its mailbox for a further attempt.
+        """
 
     def __init__(
         self,
@@ -973,7 +1057,9 @@ Global___Cancellation: _TypeAlias = Cancellation  # noqa: Y015
 
 @_typing.final
 class Steering(_message.Message):
-    """Steering hands a further message to a running turn."""
+    """Steering hands a further message to a running turn. A worker that takes it in says so by naming the message's run, with this epoch,
+    among AttachRequest.begun; from then on the message ends as the run ends. Otherwise it waits for a turn of its own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -333,7 +333,7 @@ class AttachRequest(_message.Message):
 
     @_builtins.property
     def begun(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.HeldLease]:
-        """Runs the worker has begun to work on."""
+        """Runs the worker has begun to work on, and steered messages it has taken into a turn."""
 
     @_builtins.property
     def extensions(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Extension]:
@@ -379,6 +379,7 @@ class AttachResponse(_message.Message):
     SETTLEMENTS_FIELD_NUMBER: _builtins.int
     CANCELLATIONS_FIELD_NUMBER: _builtins.int
     STEERINGS_FIELD_NUMBER: _builtins.int
+    STEP_RECEIPTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___AttachWelcome:
         """In the first frame only."""
@@ -399,6 +400,10 @@ class AttachResponse(_message.Message):
     def steerings(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Steering]:
         """Messages for running turns."""
 
+    @_builtins.property
+    def step_receipts(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.StepReceipt]:
+        """Steps that are remembered now, or not."""
+
     def __init__(
         self,
         *,
@@ -407,10 +412,11 @@ class AttachResponse(_message.Message):
         settlements: _abc.Iterable[_message_pb2.Settlement] | None = ...,
         cancellations: _abc.Iterable[_message_pb2.Cancellation] | None = ...,
         steerings: _abc.Iterable[_message_pb2.Steering] | None = ...,
+        step_receipts: _abc.Iterable[_message_pb2.StepReceipt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellations", b"cancellations", "deliveries", b"deliveries", "settlements", b"settlements", "steerings", b"steerings", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellations", b"cancellations", "deliveries", b"deliveries", "settlements", b"settlements", "steerings", b"steerings", "step_receipts", b"step_receipts", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -581,18 +587,24 @@ class ExtendDeliveryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EXTENSION_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def extension(self) -> _message_pb2.Extension:
         """The extension."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.RunStep]:
+        """Steps of the run to remember, in the same commit."""
 
     def __init__(
         self,
         *,
         extension: _message_pb2.Extension | None = ...,
+        steps: _abc.Iterable[_message_pb2.RunStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,18 +617,28 @@ class ExtendDeliveryResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    STEP_RECEIPTS_FIELD_NUMBER: _builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    cancel_requested: _builtins.bool
+    """Whether the run shall stop: fail it as cancelled."""
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the lease ends now."""
+
+    @_builtins.property
+    def step_receipts(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.StepReceipt]:
+        """What became of the steps."""
 
     def __init__(
         self,
         *,
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        step_receipts: _abc.Iterable[_message_pb2.StepReceipt] | None = ...,
+        cancel_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "lease_expire_time", b"lease_expire_time", "step_receipts", b"step_receipts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1181,7 +1203,7 @@ class RedriveDeadLettersRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> Global___MessageFilter:
-        """Filter; used when no message is named and refused when both are empty."""
+        """Filter; used when no message is named and refused when both are empty. At most 10,000 at once, the oldest first."""
 
     def __init__(
         self,
@@ -1237,7 +1259,7 @@ class DiscardDeadLettersRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> Global___MessageFilter:
-        """Filter; used when no message is named and refused when both are empty."""
+        """Filter; used when no message is named and refused when both are empty. At most 10,000 at once, the oldest first."""
 
     def __init__(
         self,
