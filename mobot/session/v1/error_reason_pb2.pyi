@@ -142,6 +142,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. A run is active and the call needs an idle session.
     Example: {"reason":"SESSION_BUSY","metadata":{"run":"7d0c"}}.
     """
+    ERROR_REASON_CONFIRMATION_REQUIRED: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION. Deleting a persistent session is confirmed by its uid.
+    Example: {"reason":"CONFIRMATION_REQUIRED","metadata":{"session":"bots/main/sessions/x","field":"expected_uid"}}.
+    """
+    ERROR_REASON_TRANSCRIPT_NOT_FOUND: _ErrorReason.ValueType  # 42
+    """NOT_FOUND. The session never had that transcript.
+    Example: {"reason":"TRANSCRIPT_NOT_FOUND","metadata":{"session":"bots/main/sessions/x","uid":"b"}}.
+    """
+    ERROR_REASON_TEMPLATE_ALREADY_EXISTS: _ErrorReason.ValueType  # 43
+    """ALREADY_EXISTS. There is a template of that name. Example: {"reason":"TEMPLATE_ALREADY_EXISTS","metadata":{"template":"templates/x"}}."""
+    ERROR_REASON_IMPORT_TOO_LARGE: _ErrorReason.ValueType  # 60
+    """RESOURCE_EXHAUSTED. An import, or what it unpacks to, is larger than the service takes.
+    Example: {"reason":"IMPORT_TOO_LARGE","metadata":{"limit":"4294967296"}}.
+    """
+    ERROR_REASON_IMPORT_UNSAFE: _ErrorReason.ValueType  # 61
+    """INVALID_ARGUMENT. A packed import holds a path that leads out of it, or a link.
+    Example: {"reason":"IMPORT_UNSAFE","metadata":{"path":"../../x.jsonl"}}.
+    """
+    ERROR_REASON_IMPORT_LINE_UNREADABLE: _ErrorReason.ValueType  # 62
+    """In reports only: a line of an import is no JSON, or not what it should be; it was skipped.
+    Example: {"location":"abc.jsonl:17","reason":"IMPORT_LINE_UNREADABLE"}.
+    """
+    ERROR_REASON_IMPORT_LINE_TOO_LONG: _ErrorReason.ValueType  # 63
+    """In reports only: a line of an import is longer than an event may be; it was skipped.
+    Example: {"location":"abc.jsonl:18","reason":"IMPORT_LINE_TOO_LONG"}.
+    """
+    ERROR_REASON_IMPORT_SESSION_REFUSED: _ErrorReason.ValueType  # 64
+    """In reports only: a session of an import cannot be taken as it is; it was skipped.
+    Example: {"location":"sessions.json: agent:main:x","reason":"IMPORT_SESSION_REFUSED"}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason the session service puts into google.rpc.ErrorInfo, without the prefix
@@ -267,5 +297,35 @@ ERROR_REASON_SHARE_LINK_NOT_FOUND: ErrorReason.ValueType  # 39
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 40
 """FAILED_PRECONDITION. A run is active and the call needs an idle session.
 Example: {"reason":"SESSION_BUSY","metadata":{"run":"7d0c"}}.
+"""
+ERROR_REASON_CONFIRMATION_REQUIRED: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION. Deleting a persistent session is confirmed by its uid.
+Example: {"reason":"CONFIRMATION_REQUIRED","metadata":{"session":"bots/main/sessions/x","field":"expected_uid"}}.
+"""
+ERROR_REASON_TRANSCRIPT_NOT_FOUND: ErrorReason.ValueType  # 42
+"""NOT_FOUND. The session never had that transcript.
+Example: {"reason":"TRANSCRIPT_NOT_FOUND","metadata":{"session":"bots/main/sessions/x","uid":"b"}}.
+"""
+ERROR_REASON_TEMPLATE_ALREADY_EXISTS: ErrorReason.ValueType  # 43
+"""ALREADY_EXISTS. There is a template of that name. Example: {"reason":"TEMPLATE_ALREADY_EXISTS","metadata":{"template":"templates/x"}}."""
+ERROR_REASON_IMPORT_TOO_LARGE: ErrorReason.ValueType  # 60
+"""RESOURCE_EXHAUSTED. An import, or what it unpacks to, is larger than the service takes.
+Example: {"reason":"IMPORT_TOO_LARGE","metadata":{"limit":"4294967296"}}.
+"""
+ERROR_REASON_IMPORT_UNSAFE: ErrorReason.ValueType  # 61
+"""INVALID_ARGUMENT. A packed import holds a path that leads out of it, or a link.
+Example: {"reason":"IMPORT_UNSAFE","metadata":{"path":"../../x.jsonl"}}.
+"""
+ERROR_REASON_IMPORT_LINE_UNREADABLE: ErrorReason.ValueType  # 62
+"""In reports only: a line of an import is no JSON, or not what it should be; it was skipped.
+Example: {"location":"abc.jsonl:17","reason":"IMPORT_LINE_UNREADABLE"}.
+"""
+ERROR_REASON_IMPORT_LINE_TOO_LONG: ErrorReason.ValueType  # 63
+"""In reports only: a line of an import is longer than an event may be; it was skipped.
+Example: {"location":"abc.jsonl:18","reason":"IMPORT_LINE_TOO_LONG"}.
+"""
+ERROR_REASON_IMPORT_SESSION_REFUSED: ErrorReason.ValueType  # 64
+"""In reports only: a session of an import cannot be taken as it is; it was skipped.
+Example: {"location":"sessions.json: agent:main:x","reason":"IMPORT_SESSION_REFUSED"}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

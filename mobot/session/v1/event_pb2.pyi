@@ -226,7 +226,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def origin(self) -> _session_pb2.ForkOrigin:
-        """Where a merged or forked event came from, absent for an original one."""
+        """Where a merged or forked event came from, absent for an original one. A copy of a copy names the original. Output only."""
 
     def __init__(
         self,
@@ -606,29 +606,33 @@ Global___SessionUpdated: _TypeAlias = SessionUpdated  # noqa: Y015
 
 @_typing.final
 class SessionReset(_message.Message):
-    """SessionReset begins a new transcript."""
+    """SessionReset begins a new transcript, or goes back to a former one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PREVIOUS_UID_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     previous_uid: _builtins.str
     """Uid of the transcript that ended; it stays readable."""
     uid: _builtins.str
     """Uid of the transcript that begins."""
     reason: _builtins.str
     """Reason given by the caller, at most 256 characters."""
+    restored: _builtins.bool
+    """Whether uid is a former transcript that goes on."""
     def __init__(
         self,
         *,
         previous_uid: _builtins.str = ...,
         uid: _builtins.str = ...,
         reason: _builtins.str = ...,
+        restored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_uid", b"previous_uid", "reason", b"reason", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_uid", b"previous_uid", "reason", b"reason", "restored", b"restored", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

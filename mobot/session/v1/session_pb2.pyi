@@ -398,22 +398,28 @@ class ForkOrigin(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     SESSION_UID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """Session the transcript was copied from, a resource name."""
     session_uid: _builtins.str
     """Uid of that transcript at the time."""
     sequence: _builtins.int
     """Sequence of the last event that was copied."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the original was committed. Set on copied events."""
+
     def __init__(
         self,
         *,
         session: _builtins.str = ...,
         session_uid: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "session", b"session", "session_uid", b"session_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "sequence", b"sequence", "session", b"session", "session_uid", b"session_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -552,6 +558,7 @@ class ShareLink(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    START_SEQUENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "bots/{bot}/sessions/{session}/shareLinks/{link}"."""
     token: _builtins.str
@@ -560,6 +567,8 @@ class ShareLink(_message.Message):
     """Last event the reader may see, 0 for all of them, also later ones."""
     created_by: _builtins.str
     """Who made it. Output only."""
+    start_sequence: _builtins.int
+    """The reader sees only events with a greater sequence: earlier transcripts are not shared. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made. Output only."""
@@ -582,10 +591,11 @@ class ShareLink(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        start_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "name", b"name", "revoke_time", b"revoke_time", "through_sequence", b"through_sequence", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "name", b"name", "revoke_time", b"revoke_time", "start_sequence", b"start_sequence", "through_sequence", b"through_sequence", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,7 +120,7 @@ class _ImportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportFo
     IMPORT_FORMAT_ARCHIVE: _ImportFormat.ValueType  # 1
     """The lossless archive."""
     IMPORT_FORMAT_OPENCLAW_JSON: _ImportFormat.ValueType  # 2
-    """An OpenClaw sessions.json with its transcripts, as a tar stream."""
+    """An OpenClaw sessions.json with its transcripts, as a tar stream, or the sessions.json (or sessions-store.json) alone."""
     IMPORT_FORMAT_OPENCLAW_SQLITE: _ImportFormat.ValueType  # 3
     """An OpenClaw per-agent SQLite file."""
 
@@ -132,7 +132,7 @@ IMPORT_FORMAT_UNSPECIFIED: ImportFormat.ValueType  # 0
 IMPORT_FORMAT_ARCHIVE: ImportFormat.ValueType  # 1
 """The lossless archive."""
 IMPORT_FORMAT_OPENCLAW_JSON: ImportFormat.ValueType  # 2
-"""An OpenClaw sessions.json with its transcripts, as a tar stream."""
+"""An OpenClaw sessions.json with its transcripts, as a tar stream, or the sessions.json (or sessions-store.json) alone."""
 IMPORT_FORMAT_OPENCLAW_SQLITE: ImportFormat.ValueType  # 3
 """An OpenClaw per-agent SQLite file."""
 Global___ImportFormat: _TypeAlias = ImportFormat  # noqa: Y015
@@ -779,6 +779,7 @@ class ResetSessionRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESTORE_UID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name. Required."""
     expected_uid: _builtins.str
@@ -789,6 +790,10 @@ class ResetSessionRequest(_message.Message):
     """Refuse unless the etag is this."""
     request_id: _builtins.str
     """Retrying with the same id within 7 days returns the original answer."""
+    restore_uid: _builtins.str
+    """Go back to this former transcript of the session, with its context and counters, instead of beginning an empty one. The
+    transcript that is left stays readable and can be gone back to in the same way.
+    """
     def __init__(
         self,
         *,
@@ -797,10 +802,11 @@ class ResetSessionRequest(_message.Message):
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        restore_uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "expected_uid", b"expected_uid", "name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "expected_uid", b"expected_uid", "name", b"name", "reason", b"reason", "request_id", b"request_id", "restore_uid", b"restore_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1989,6 +1995,9 @@ class SearchEventsRequest(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Words, at most 4,096 characters; quotes and operators are taken literally. Required."""
     page_size: _builtins.int
@@ -2003,6 +2012,18 @@ class SearchEventsRequest(_message.Message):
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sessions, resource names, at most 200; empty for all."""
 
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only messages at or after this time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only messages before this time."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.Role.ValueType]:
+        """Who spoke; empty for anybody."""
+
     def __init__(
         self,
         *,
@@ -2011,10 +2032,13 @@ class SearchEventsRequest(_message.Message):
         sessions: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        roles: _abc.Iterable[_event_pb2.Role.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "roles", b"roles", "sessions", b"sessions", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2060,8 +2084,11 @@ class SearchEventsResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BACKLOG_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page, empty at the end."""
+    backlog_count: _builtins.int
+    """Events that were committed and have not been looked at by the index yet, 0 when all have."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
         """Hits, best first."""
@@ -2071,10 +2098,11 @@ class SearchEventsResponse(_message.Message):
         *,
         hits: _abc.Iterable[Global___SearchHit] | None = ...,
         next_page_token: _builtins.str = ...,
+        backlog_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_count", b"backlog_count", "hits", b"hits", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2161,7 +2189,9 @@ class ImportSessionsRequest(_message.Message):
     dry_run: _builtins.bool
     """Report only."""
     conflict_policy: Global___ConflictPolicy.ValueType
-    """What to do with sessions that exist."""
+    """What to do with sessions that exist and did not come from this import: FAIL refuses the import, USE_EXISTING leaves them
+    alone, REPLACE is not possible. What was imported before is left alone under any policy.
+    """
     request_id: _builtins.str
     """Retrying with the same id within 7 days returns the original answer."""
     def __init__(
@@ -2190,19 +2220,23 @@ class ImportProblem(_message.Message):
 
     LOCATION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """Where, for example "sessions.json" or "abc.jsonl:17"."""
     message: _builtins.str
     """What was wrong."""
+    reason: _builtins.str
+    """Kind of the problem, a value of ErrorReason without its prefix."""
     def __init__(
         self,
         *,
         location: _builtins.str = ...,
         message: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2219,6 +2253,10 @@ class ImportSessionsResponse(_message.Message):
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     WAY_BACK_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     created_count: _builtins.int
     """Sessions created."""
     unchanged_count: _builtins.int
@@ -2227,9 +2265,19 @@ class ImportSessionsResponse(_message.Message):
     """Events appended."""
     way_back: _builtins.str
     """How to go back, for people."""
+    skipped_count: _builtins.int
+    """Sessions that were not taken because of problems."""
+    dry_run: _builtins.bool
+    """Whether nothing was written because only a report was asked for."""
+    format: Global___ImportFormat.ValueType
+    """What the bytes turned out to hold."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportProblem]:
         """What was skipped."""
+
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the sessions created, or that would be, at most 10,000."""
 
     def __init__(
         self,
@@ -2239,10 +2287,14 @@ class ImportSessionsResponse(_message.Message):
         event_count: _builtins.int = ...,
         problems: _abc.Iterable[Global___ImportProblem] | None = ...,
         way_back: _builtins.str = ...,
+        sessions: _abc.Iterable[_builtins.str] | None = ...,
+        skipped_count: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+        format: Global___ImportFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "event_count", b"event_count", "problems", b"problems", "unchanged_count", b"unchanged_count", "way_back", b"way_back"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "dry_run", b"dry_run", "event_count", b"event_count", "format", b"format", "problems", b"problems", "sessions", b"sessions", "skipped_count", b"skipped_count", "unchanged_count", b"unchanged_count", "way_back", b"way_back"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2417,6 +2469,76 @@ class ListShareLinksResponse(_message.Message):
 Global___ListShareLinksResponse: _TypeAlias = ListShareLinksResponse  # noqa: Y015
 
 @_typing.final
+class GetSharedSessionRequest(_message.Message):
+    """GetSharedSessionRequest presents the token of a share link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token. Required."""
+    page_size: _builtins.int
+    """Events per page: 0 means 200, more than 1,000 is cut to 1,000, negative is an error."""
+    page_token: _builtins.str
+    """Token of the previous answer."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSharedSessionRequest: _TypeAlias = GetSharedSessionRequest  # noqa: Y015
+
+@_typing.final
+class GetSharedSessionResponse(_message.Message):
+    """GetSharedSessionResponse is what the reader of a link may see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page, empty at the end."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session: label, display name, description, create time, last activity and message count, and nothing else."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """Messages, tool calls and their answers, oldest first, without who and what is behind them."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the link stops to work, absent for never."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        next_page_token: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "expire_time", b"expire_time", "next_page_token", b"next_page_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSharedSessionResponse: _TypeAlias = GetSharedSessionResponse  # noqa: Y015
+
+@_typing.final
 class UsageBucket(_message.Message):
     """UsageBucket is the usage of one day."""
 
@@ -2500,6 +2622,7 @@ class GetSessionUsageResponse(_message.Message):
 
     TOTAL_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
+    SUM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def total(self) -> _part_pb2.Usage:
         """Everything."""
@@ -2508,15 +2631,20 @@ class GetSessionUsageResponse(_message.Message):
     def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageBucket]:
         """Day by day."""
 
+    @_builtins.property
+    def sum(self) -> Global___UsageBucket:
+        """The sum of the days; its day is empty."""
+
     def __init__(
         self,
         *,
         total: _part_pb2.Usage | None = ...,
         days: _abc.Iterable[Global___UsageBucket] | None = ...,
+        sum: Global___UsageBucket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sum", b"sum", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "sum", b"sum", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2565,6 +2693,7 @@ class GetUsageSummaryResponse(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    SUM_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     """Sessions counted."""
     @_builtins.property
@@ -2575,16 +2704,21 @@ class GetUsageSummaryResponse(_message.Message):
     def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageBucket]:
         """Day by day."""
 
+    @_builtins.property
+    def sum(self) -> Global___UsageBucket:
+        """The sum of the days; its day is empty."""
+
     def __init__(
         self,
         *,
         total: _part_pb2.Usage | None = ...,
         days: _abc.Iterable[Global___UsageBucket] | None = ...,
         session_count: _builtins.int = ...,
+        sum: Global___UsageBucket | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sum", b"sum", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "session_count", b"session_count", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "session_count", b"session_count", "sum", b"sum", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -183,6 +183,11 @@ class SessionServiceStub:
                 request_serializer=mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksRequest.SerializeToString,
                 response_deserializer=mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksResponse.FromString,
                 _registered_method=True)
+        self.GetSharedSession = channel.unary_unary(
+                '/mobot.session.v1.SessionService/GetSharedSession',
+                request_serializer=mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionRequest.SerializeToString,
+                response_deserializer=mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionResponse.FromString,
+                _registered_method=True)
         self.GetSessionUsage = channel.unary_unary(
                 '/mobot.session.v1.SessionService/GetSessionUsage',
                 request_serializer=mobot_dot_session_dot_v1_dot_session__service__pb2.GetSessionUsageRequest.SerializeToString,
@@ -240,7 +245,8 @@ class SessionServiceServicer:
     def CreateSession(self, request, context):
         """CreateSession creates a session under a chosen or generated id and returns it.
         ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
+        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+        (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,15 +296,17 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetSession(self, request, context):
-        """ResetSession ends the present transcript and begins a new one. FAILED_PRECONDITION (SESSION_PERSISTENT); ABORTED
-        (SESSION_CHANGED, ETAG_MISMATCH). The old transcript stays readable and sequences go on.
+        """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
+        (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+        readable and sequences go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """DeleteSession deletes a session softly. FAILED_PRECONDITION (SESSION_IS_MAIN); ABORTED (SESSION_CHANGED,
+        """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
+        (SESSION_IS_MAIN; CONFIRMATION_REQUIRED for a persistent session without expected_uid); ABORTED (SESSION_CHANGED,
         ETAG_MISMATCH); NOT_FOUND unless allow_missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -409,21 +417,24 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchEvents(self, request, context):
-        """SearchEvents finds messages by words, with excerpts, best first.
+        """SearchEvents finds messages by words, with excerpts, best first. What was just committed is found a moment later.
+        INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportSession(self, request, context):
-        """ExportSession streams a session as Markdown, JSON lines or a lossless archive.
+        """ExportSession streams a session as Markdown, JSON lines or a lossless archive, as of the call. NOT_FOUND (SESSION_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportSessions(self, request_iterator, context):
-        """ImportSessions reads an archive or a foreign store and reports what it did. INVALID_ARGUMENT (IMPORT_UNREADABLE).
+        """ImportSessions reads an archive or a foreign store and reports what it did; what it cannot read it skips and reports.
+        Operators only. INVALID_ARGUMENT (IMPORT_UNREADABLE, IMPORT_UNSAFE); RESOURCE_EXHAUSTED (IMPORT_TOO_LARGE);
+        ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; NOT_FOUND (BOT_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -450,6 +461,14 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSharedSession(self, request, context):
+        """GetSharedSession reads a session through the token of a share link. NOT_FOUND (SHARE_LINK_NOT_FOUND) for a token that never
+        was, is revoked or has expired, and when the session is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSessionUsage(self, request, context):
         """GetSessionUsage returns what a session consumed, by day.
         """
@@ -465,7 +484,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTemplate(self, request, context):
-        """CreateTemplate stores a set of initial fields.
+        """CreateTemplate stores a set of initial fields. ALREADY_EXISTS (TEMPLATE_ALREADY_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -660,6 +679,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListShareLinks,
                     request_deserializer=mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksRequest.FromString,
                     response_serializer=mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksResponse.SerializeToString,
+            ),
+            'GetSharedSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSharedSession,
+                    request_deserializer=mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionRequest.FromString,
+                    response_serializer=mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionResponse.SerializeToString,
             ),
             'GetSessionUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSessionUsage,
@@ -1494,6 +1518,33 @@ class SessionService:
             '/mobot.session.v1.SessionService/ListShareLinks',
             mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksRequest.SerializeToString,
             mobot_dot_session_dot_v1_dot_session__service__pb2.ListShareLinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSharedSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mobot.session.v1.SessionService/GetSharedSession',
+            mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionRequest.SerializeToString,
+            mobot_dot_session_dot_v1_dot_session__service__pb2.GetSharedSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,7 +40,8 @@ class SessionServiceStub:
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
     """CreateSession creates a session under a chosen or generated id and returns it.
     ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
+    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+    (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """GetSession returns one session. NOT_FOUND (SESSION_NOT_FOUND)."""
@@ -57,11 +58,13 @@ class SessionServiceStub:
     BatchUpdateSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BatchUpdateSessionsRequest, _session_service_pb2.BatchUpdateSessionsResponse]
     """BatchUpdateSessions applies one change to many sessions, with an outcome for each."""
     ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
-    """ResetSession ends the present transcript and begins a new one. FAILED_PRECONDITION (SESSION_PERSISTENT); ABORTED
-    (SESSION_CHANGED, ETAG_MISMATCH). The old transcript stays readable and sequences go on.
+    """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
+    (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+    readable and sequences go on.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """DeleteSession deletes a session softly. FAILED_PRECONDITION (SESSION_IS_MAIN); ABORTED (SESSION_CHANGED,
+    """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
+    (SESSION_IS_MAIN; CONFIRMATION_REQUIRED for a persistent session without expected_uid); ABORTED (SESSION_CHANGED,
     ETAG_MISMATCH); NOT_FOUND unless allow_missing.
     """
     UndeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UndeleteSessionRequest, _session_service_pb2.UndeleteSessionResponse]
@@ -102,23 +105,32 @@ class SessionServiceStub:
     resumes with its last token. UNAVAILABLE (DRAINING) ends the stream at shutdown. INVALID_ARGUMENT (WATCH_TOKEN_INVALID).
     """
     SearchEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SearchEventsRequest, _session_service_pb2.SearchEventsResponse]
-    """SearchEvents finds messages by words, with excerpts, best first."""
+    """SearchEvents finds messages by words, with excerpts, best first. What was just committed is found a moment later.
+    INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
     ExportSession: _grpc.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
-    """ExportSession streams a session as Markdown, JSON lines or a lossless archive."""
+    """ExportSession streams a session as Markdown, JSON lines or a lossless archive, as of the call. NOT_FOUND (SESSION_NOT_FOUND)."""
     ImportSessions: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionsRequest, _session_service_pb2.ImportSessionsResponse]
-    """ImportSessions reads an archive or a foreign store and reports what it did. INVALID_ARGUMENT (IMPORT_UNREADABLE)."""
+    """ImportSessions reads an archive or a foreign store and reports what it did; what it cannot read it skips and reports.
+    Operators only. INVALID_ARGUMENT (IMPORT_UNREADABLE, IMPORT_UNSAFE); RESOURCE_EXHAUSTED (IMPORT_TOO_LARGE);
+    ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; NOT_FOUND (BOT_NOT_FOUND).
+    """
     CreateShareLink: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateShareLinkRequest, _session_service_pb2.CreateShareLinkResponse]
     """CreateShareLink makes a read-only link to a session; the token is returned once."""
     RevokeShareLink: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeShareLinkRequest, _session_service_pb2.RevokeShareLinkResponse]
     """RevokeShareLink makes a link useless. NOT_FOUND (SHARE_LINK_NOT_FOUND)."""
     ListShareLinks: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListShareLinksRequest, _session_service_pb2.ListShareLinksResponse]
     """ListShareLinks pages through a session's links, without their tokens."""
+    GetSharedSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSharedSessionRequest, _session_service_pb2.GetSharedSessionResponse]
+    """GetSharedSession reads a session through the token of a share link. NOT_FOUND (SHARE_LINK_NOT_FOUND) for a token that never
+    was, is revoked or has expired, and when the session is deleted.
+    """
     GetSessionUsage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionUsageRequest, _session_service_pb2.GetSessionUsageResponse]
     """GetSessionUsage returns what a session consumed, by day."""
     GetUsageSummary: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetUsageSummaryRequest, _session_service_pb2.GetUsageSummaryResponse]
     """GetUsageSummary returns what all sessions of a bot, or of all bots, consumed."""
     CreateTemplate: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateTemplateRequest, _session_service_pb2.CreateTemplateResponse]
-    """CreateTemplate stores a set of initial fields."""
+    """CreateTemplate stores a set of initial fields. ALREADY_EXISTS (TEMPLATE_ALREADY_EXISTS)."""
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTemplateRequest, _session_service_pb2.GetTemplateResponse]
     """GetTemplate returns one template. NOT_FOUND (TEMPLATE_NOT_FOUND)."""
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListTemplatesRequest, _session_service_pb2.ListTemplatesResponse]
@@ -144,7 +156,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
     """CreateSession creates a session under a chosen or generated id and returns it.
     ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
+    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+    (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession returns one session. NOT_FOUND (SESSION_NOT_FOUND)."""
@@ -161,11 +174,13 @@ class SessionServiceAsyncStub(SessionServiceStub):
     BatchUpdateSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BatchUpdateSessionsRequest, _session_service_pb2.BatchUpdateSessionsResponse]  # type: ignore[assignment]
     """BatchUpdateSessions applies one change to many sessions, with an outcome for each."""
     ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
-    """ResetSession ends the present transcript and begins a new one. FAILED_PRECONDITION (SESSION_PERSISTENT); ABORTED
-    (SESSION_CHANGED, ETAG_MISMATCH). The old transcript stays readable and sequences go on.
+    """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
+    (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+    readable and sequences go on.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """DeleteSession deletes a session softly. FAILED_PRECONDITION (SESSION_IS_MAIN); ABORTED (SESSION_CHANGED,
+    """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
+    (SESSION_IS_MAIN; CONFIRMATION_REQUIRED for a persistent session without expected_uid); ABORTED (SESSION_CHANGED,
     ETAG_MISMATCH); NOT_FOUND unless allow_missing.
     """
     UndeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UndeleteSessionRequest, _session_service_pb2.UndeleteSessionResponse]  # type: ignore[assignment]
@@ -206,23 +221,32 @@ class SessionServiceAsyncStub(SessionServiceStub):
     resumes with its last token. UNAVAILABLE (DRAINING) ends the stream at shutdown. INVALID_ARGUMENT (WATCH_TOKEN_INVALID).
     """
     SearchEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SearchEventsRequest, _session_service_pb2.SearchEventsResponse]  # type: ignore[assignment]
-    """SearchEvents finds messages by words, with excerpts, best first."""
+    """SearchEvents finds messages by words, with excerpts, best first. What was just committed is found a moment later.
+    INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
     ExportSession: _aio.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
-    """ExportSession streams a session as Markdown, JSON lines or a lossless archive."""
+    """ExportSession streams a session as Markdown, JSON lines or a lossless archive, as of the call. NOT_FOUND (SESSION_NOT_FOUND)."""
     ImportSessions: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionsRequest, _session_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
-    """ImportSessions reads an archive or a foreign store and reports what it did. INVALID_ARGUMENT (IMPORT_UNREADABLE)."""
+    """ImportSessions reads an archive or a foreign store and reports what it did; what it cannot read it skips and reports.
+    Operators only. INVALID_ARGUMENT (IMPORT_UNREADABLE, IMPORT_UNSAFE); RESOURCE_EXHAUSTED (IMPORT_TOO_LARGE);
+    ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; NOT_FOUND (BOT_NOT_FOUND).
+    """
     CreateShareLink: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateShareLinkRequest, _session_service_pb2.CreateShareLinkResponse]  # type: ignore[assignment]
     """CreateShareLink makes a read-only link to a session; the token is returned once."""
     RevokeShareLink: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeShareLinkRequest, _session_service_pb2.RevokeShareLinkResponse]  # type: ignore[assignment]
     """RevokeShareLink makes a link useless. NOT_FOUND (SHARE_LINK_NOT_FOUND)."""
     ListShareLinks: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListShareLinksRequest, _session_service_pb2.ListShareLinksResponse]  # type: ignore[assignment]
     """ListShareLinks pages through a session's links, without their tokens."""
+    GetSharedSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSharedSessionRequest, _session_service_pb2.GetSharedSessionResponse]  # type: ignore[assignment]
+    """GetSharedSession reads a session through the token of a share link. NOT_FOUND (SHARE_LINK_NOT_FOUND) for a token that never
+    was, is revoked or has expired, and when the session is deleted.
+    """
     GetSessionUsage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionUsageRequest, _session_service_pb2.GetSessionUsageResponse]  # type: ignore[assignment]
     """GetSessionUsage returns what a session consumed, by day."""
     GetUsageSummary: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetUsageSummaryRequest, _session_service_pb2.GetUsageSummaryResponse]  # type: ignore[assignment]
     """GetUsageSummary returns what all sessions of a bot, or of all bots, consumed."""
     CreateTemplate: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateTemplateRequest, _session_service_pb2.CreateTemplateResponse]  # type: ignore[assignment]
-    """CreateTemplate stores a set of initial fields."""
+    """CreateTemplate stores a set of initial fields. ALREADY_EXISTS (TEMPLATE_ALREADY_EXISTS)."""
     GetTemplate: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTemplateRequest, _session_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """GetTemplate returns one template. NOT_FOUND (TEMPLATE_NOT_FOUND)."""
     ListTemplates: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListTemplatesRequest, _session_service_pb2.ListTemplatesResponse]  # type: ignore[assignment]
@@ -251,7 +275,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.CreateSessionResponse, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]]:
         """CreateSession creates a session under a chosen or generated id and returns it.
         ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
+        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+        (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
@@ -310,8 +335,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ResetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResetSessionResponse, _abc.Awaitable[_session_service_pb2.ResetSessionResponse]]:
-        """ResetSession ends the present transcript and begins a new one. FAILED_PRECONDITION (SESSION_PERSISTENT); ABORTED
-        (SESSION_CHANGED, ETAG_MISMATCH). The old transcript stays readable and sequences go on.
+        """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
+        (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+        readable and sequences go on.
         """
 
     @_abc_1.abstractmethod
@@ -320,7 +346,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
-        """DeleteSession deletes a session softly. FAILED_PRECONDITION (SESSION_IS_MAIN); ABORTED (SESSION_CHANGED,
+        """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
+        (SESSION_IS_MAIN; CONFIRMATION_REQUIRED for a persistent session without expected_uid); ABORTED (SESSION_CHANGED,
         ETAG_MISMATCH); NOT_FOUND unless allow_missing.
         """
 
@@ -451,7 +478,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.SearchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.SearchEventsResponse, _abc.Awaitable[_session_service_pb2.SearchEventsResponse]]:
-        """SearchEvents finds messages by words, with excerpts, best first."""
+        """SearchEvents finds messages by words, with excerpts, best first. What was just committed is found a moment later.
+        INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        """
 
     @_abc_1.abstractmethod
     def ExportSession(
@@ -459,7 +488,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ExportSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.ExportSessionResponse], _abc.AsyncIterator[_session_service_pb2.ExportSessionResponse]]:
-        """ExportSession streams a session as Markdown, JSON lines or a lossless archive."""
+        """ExportSession streams a session as Markdown, JSON lines or a lossless archive, as of the call. NOT_FOUND (SESSION_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ImportSessions(
@@ -467,7 +496,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_session_service_pb2.ImportSessionsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ImportSessionsResponse, _abc.Awaitable[_session_service_pb2.ImportSessionsResponse]]:
-        """ImportSessions reads an archive or a foreign store and reports what it did. INVALID_ARGUMENT (IMPORT_UNREADABLE)."""
+        """ImportSessions reads an archive or a foreign store and reports what it did; what it cannot read it skips and reports.
+        Operators only. INVALID_ARGUMENT (IMPORT_UNREADABLE, IMPORT_UNSAFE); RESOURCE_EXHAUSTED (IMPORT_TOO_LARGE);
+        ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; NOT_FOUND (BOT_NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def CreateShareLink(
@@ -494,6 +526,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListShareLinks pages through a session's links, without their tokens."""
 
     @_abc_1.abstractmethod
+    def GetSharedSession(
+        self,
+        request: _session_service_pb2.GetSharedSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.GetSharedSessionResponse, _abc.Awaitable[_session_service_pb2.GetSharedSessionResponse]]:
+        """GetSharedSession reads a session through the token of a share link. NOT_FOUND (SHARE_LINK_NOT_FOUND) for a token that never
+        was, is revoked or has expired, and when the session is deleted.
+        """
+
+    @_abc_1.abstractmethod
     def GetSessionUsage(
         self,
         request: _session_service_pb2.GetSessionUsageRequest,
@@ -515,7 +557,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CreateTemplateResponse, _abc.Awaitable[_session_service_pb2.CreateTemplateResponse]]:
-        """CreateTemplate stores a set of initial fields."""
+        """CreateTemplate stores a set of initial fields. ALREADY_EXISTS (TEMPLATE_ALREADY_EXISTS)."""
 
     @_abc_1.abstractmethod
     def GetTemplate(
