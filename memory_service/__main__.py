@@ -21,8 +21,11 @@ from chassis.server import Service, ServiceHost, serve
 from chassis.settings import ChassisSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
 from memory_service.convert.requests import Pages
+from memory_service.domain.operation import OperationKind
+from memory_service.operations.runner import OperationRunner, OperationWorker
 from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
+from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import Limits, MemoryStore
 from mobot.memory.v1 import memory_service_pb2_grpc
 
@@ -52,10 +55,15 @@ async def compose(
         url, migrations="memory_service.migrations", migrate=chassis.migrate_on_start, clock=clock
     )
     limits = Limits(settings.max_memories, timedelta(days=settings.retention_days))
-    store = MemoryStore(database, clock=clock, new_id=Uuid7Ids(clock), limits=limits)
+    new_id = Uuid7Ids(clock)
+    store = MemoryStore(database, clock=clock, new_id=new_id, limits=limits)
+    workers: dict[OperationKind, OperationWorker] = {}
+    operations = OperationStore(store.transactions, undo={kind: worker.undo for kind, worker in workers.items()})
+    runner = OperationRunner(operations, workers, owner=new_id(), clock=clock)
+    runner.start()
     # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
-    servicer = MemoryServicer(store=store, pages=Pages(secret), clock=clock)  # type: ignore[abstract]
-    sweeper = asyncio.create_task(_sweep(store, settings.sweep_interval_s), name="memory-sweeper")
+    servicer = MemoryServicer(store=store, operations=operations, pages=Pages(secret), clock=clock)  # type: ignore[abstract]
+    sweeper = asyncio.create_task(_sweep(store, operations, settings.sweep_interval_s), name="memory-sweeper")
 
     async def ready() -> bool:
         try:
@@ -68,6 +76,7 @@ async def compose(
         """There are none."""
 
     async def close() -> None:
+        await runner.close()
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
         await store.close()
@@ -83,12 +92,13 @@ async def compose(
     )
 
 
-async def _sweep(store: MemoryStore, interval_s: float) -> None:
+async def _sweep(store: MemoryStore, operations: OperationStore, interval_s: float) -> None:
     """For as long as the service runs. A sweep that fails is made up for by the next one."""
     while True:
         await asyncio.sleep(interval_s)
         try:
             purged = await store.sweep()
+            await operations.forget_ended()
         except AppError as error:
             _log.warning("sweep failed", extra={"reason": error.reason, "code": error.code})
         else:

@@ -26,7 +26,7 @@ class NamespaceRow(_Table, table=True):
     """All that one bot remembers. A write locks the row, and `revision` grows with each.
 
     The counts are of memories that live (expired ones until they are swept), of deleted ones, and of the words of those
-    that live.
+    that live. `erasing` is the id of the operation that erases it, empty when there is none.
     """
 
     __tablename__ = "namespace"
@@ -38,6 +38,7 @@ class NamespaceRow(_Table, table=True):
     live_count: int = Field(sa_column=Column(BigInteger, nullable=False))
     deleted_count: int = Field(sa_column=Column(BigInteger, nullable=False))
     word_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    erasing: str = Field(sa_column=Column(Text, nullable=False, server_default=""))
 
 
 class MemoryRow(_Table, table=True):
@@ -158,10 +159,53 @@ class BlockVersionRow(_Table, table=True):
     content: str = Field(sa_column=Column(Text, nullable=False))
 
 
+class OperationRow(_Table, table=True):
+    """A long work on a bot's memory. `arguments`, `progress`, `result` and `error` are JSON objects.
+
+    `owner` is the process that works on it until `lease_time`; before `retry_time` nobody does.
+    """
+
+    __tablename__ = "operation"
+    __table_args__ = (
+        Index("uq_operation_id", "bot", "operation_id", unique=True),
+        Index(
+            "ix_operation_unfinished",
+            "state",
+            sqlite_where=sql("end_time IS NULL"),
+            postgresql_where=sql("end_time IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    bot: str = Field(sa_column=Column(_NAME, nullable=False))
+    operation_id: str = Field(sa_column=Column(_NAME, nullable=False))
+    kind: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    state: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    principal: str = Field(sa_column=Column(Text, nullable=False))
+    arguments: str = Field(sa_column=Column(Text, nullable=False))
+    progress: str = Field(sa_column=Column(Text, nullable=False))
+    result: str = Field(sa_column=Column(Text, nullable=False))
+    error: str = Field(sa_column=Column(Text, nullable=False))
+    done_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    total_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    phase: str = Field(sa_column=Column(Text, nullable=False))
+    attempt_count: int = Field(sa_column=Column(Integer, nullable=False))
+    failure_count: int = Field(sa_column=Column(Integer, nullable=False))
+    owner: str = Field(sa_column=Column(Text, nullable=False))
+    lease_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    retry_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    start_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    end_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+
+
 NAMESPACE: Table = METADATA.tables["namespace"]
 MEMORY: Table = METADATA.tables["memory"]
 MEMORY_TAG: Table = METADATA.tables["memory_tag"]
 MEMORY_VERSION: Table = METADATA.tables["memory_version"]
 BLOCK: Table = METADATA.tables["block"]
 BLOCK_VERSION: Table = METADATA.tables["block_version"]
+OPERATION: Table = METADATA.tables["operation"]
 LEDGER: Table = ledger_table(METADATA)

@@ -87,6 +87,14 @@ def member(field: str, kind: type[E], number: int, default: E) -> E:
         raise field_invalid(field, f"must be a known value (was {number})") from None
 
 
+def named(field: str, kind: type[E], number: int) -> E:
+    """The enum's value; 0 names none and is refused like an unknown one."""
+    try:
+        return kind(number)
+    except ValueError:
+        raise field_invalid(field, f"must be a known value (was {number})") from None
+
+
 def seconds(field: str, message: _HasField, name: str, minimum: float, maximum: float) -> float | None:
     """The duration `message.name` in seconds within bounds; None when it is absent."""
     if not message.HasField(name):

@@ -169,3 +169,43 @@ class BlockLimitReached(ResourceExhausted):
             metadata={"bot": f"bots/{bot}", "limit": str(limit)},
             quota=(FieldViolation(f"bots/{bot}", sentence),),
         )
+
+
+class OperationNotFound(NotFound):
+    reason = "OPERATION_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name}", metadata={"operation": name})
+
+
+class OperationInProgress(FailedPrecondition):
+    reason = "OPERATION_IN_PROGRESS"
+
+    def __init__(self, name: str, kind: str) -> None:
+        super().__init__(f"{name} ({kind}) is in progress", metadata={"operation": name, "kind": kind})
+
+
+class OperationNotCancellable(FailedPrecondition):
+    reason = "OPERATION_NOT_CANCELLABLE"
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(f"{name} is {state}", metadata={"operation": name, "state": state})
+
+
+class OperationStopped(Aborted):
+    """Told to a worker, never to a caller: the operation was cancelled or taken over, so nothing more may be done."""
+
+    reason = "OPERATION_STOPPED"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is no longer this process's to work on", metadata={"operation": name})
+
+
+class NamespaceErasing(FailedPrecondition):
+    reason = "NAMESPACE_ERASING"
+
+    def __init__(self, bot: str, operation: str) -> None:
+        super().__init__(
+            f"bots/{bot} is being erased by {operation}; nothing is written until that has ended",
+            metadata={"bot": f"bots/{bot}", "operation": operation},
+        )

@@ -11,6 +11,7 @@ from memory_service.convert.requests import Pages
 from memory_service.domain import access
 from memory_service.domain.errors import BlockNotFound, MemoryNotFound
 from memory_service.store.memories import MemoryRef
+from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import MemoryStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -19,8 +20,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Calls:
     """Everything that calls need comes in through the constructor."""
 
-    def __init__(self, *, store: MemoryStore, pages: Pages, clock: Clock) -> None:
+    def __init__(self, *, store: MemoryStore, operations: OperationStore, pages: Pages, clock: Clock) -> None:
         self._store = store
+        self._operations = operations
         self._pages = pages
         self._clock = clock
 

@@ -2,10 +2,13 @@
 
 from memory_service.servicer.blocks import BlockCalls
 from memory_service.servicer.memories import MemoryCalls
+from memory_service.servicer.operating import OperationCalls
 from memory_service.servicer.searching import SearchCalls
 from memory_service.servicer.statistics import StatsCalls
 from mobot.memory.v1 import memory_service_pb2_grpc
 
 
-class MemoryServicer(MemoryCalls, SearchCalls, BlockCalls, StatsCalls, memory_service_pb2_grpc.MemoryServiceServicer):
+class MemoryServicer(
+    MemoryCalls, SearchCalls, BlockCalls, OperationCalls, StatsCalls, memory_service_pb2_grpc.MemoryServiceServicer
+):
     """Calls that it does not have answer UNIMPLEMENTED, by the generated base class."""

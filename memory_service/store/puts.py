@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, select
 
 from chassis.errors import AppError
-from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached
+from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached, NamespaceErasing
 from memory_service.domain.memory import Dedupe, Memory, NewMemory, Outcome, Put, text_key, touch
 from memory_service.models import MEMORY
 from memory_service.store import ledger
@@ -175,7 +175,10 @@ class _PutQueue:
     def flush(self) -> None:
         for bot, waiting in self._waiting.items():
             drafts = [item.draft for _, item in waiting]
-            results = put_all(self._tx, bot, drafts, self._limit, atomic=False)
+            try:
+                results = put_all(self._tx, bot, drafts, self._limit, atomic=False)
+            except NamespaceErasing as refusal:
+                results = [refusal] * len(waiting)
             for (place, item), result in zip(waiting, results, strict=True):
                 if isinstance(result, AppError):
                     self.results[place] = result

@@ -29,7 +29,7 @@ class Stats:
 
 def read_stats(conn: Connection, bot: str | None, now: datetime) -> Stats:
     """The figures of one bot, or of all with None."""
-    namespaces = select(NAMESPACE.c.pk)
+    namespaces = select(NAMESPACE.c.pk).where(NAMESPACE.c.erasing == "")
     if bot is not None:
         namespaces = namespaces.where(NAMESPACE.c.bot == bot)
     mine = MEMORY.c.namespace.in_(namespaces)

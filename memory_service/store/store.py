@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,14 +16,13 @@ from memory_service.domain.memory import Content, Memory, NewMemory, Purged
 from memory_service.domain.search import Found, SearchQuery
 from memory_service.models import LEDGER
 from memory_service.store import blocks, ledger, lists, memories, puts, searches, stats, sweeps
-from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, once, show_put
+from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, show_put
 from memory_service.store.lists import ListQuery, Page, Position
 from memory_service.store.memories import MemoryRef
 from memory_service.store.puts import PutItem
 from memory_service.store.stats import Stats
 from memory_service.store.transaction import Transaction
-
-T = TypeVar("T")
+from memory_service.store.transactions import Transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,10 @@ class MemoryStore:
     def __init__(self, database: Database, *, clock: Clock, new_id: IdFactory, limits: Limits) -> None:
         self._database = database
         self._clock = clock
-        self._new_id = new_id
         self._limits = limits
+        self.transactions = Transactions(database, clock=clock, new_id=new_id, retention=limits.retention)
+        self._once = self.transactions.once
+        self._write = self.transactions.write
         self._puts = database.writer.kind("put", self._write_puts)
 
     async def ping(self) -> None:
@@ -213,26 +213,5 @@ class MemoryStore:
             purged += swept
         return purged
 
-    async def _once(
-        self,
-        act: Callable[[Transaction], T],
-        ticket: Ticket,
-        record: Callable[[T], Any],
-        recall: Callable[[Transaction, Any], T],
-    ) -> T:
-        def write(tx: Transaction) -> T:
-            return once(tx, ticket, lambda: act(tx), record=record, recall=lambda kept: recall(tx, kept))
-
-        return await self._write(write)
-
-    async def _write(self, act: Callable[[Transaction], T]) -> T:
-        return await self._database.writer.run(lambda conn: self._transact(conn, act))
-
     def _write_puts(self, conn: Connection, items: Sequence[PutItem]) -> Sequence[PutShown | AppError]:
-        return self._transact(conn, lambda tx: puts.put_each(tx, items, self._limits.max_memories))
-
-    def _transact(self, conn: Connection, act: Callable[[Transaction], T]) -> T:
-        tx = Transaction(conn, self._clock.now(), new_id=self._new_id, retention=self._limits.retention)
-        result = act(tx)
-        tx.finish()
-        return result
+        return self.transactions.transact(conn, lambda tx: puts.put_each(tx, items, self._limits.max_memories))

@@ -14,7 +14,10 @@ def sweep_some(tx: Transaction) -> int:
     """Purges memories of one namespace, so many that other writes need not wait long; 0 when nothing is due."""
     due = _due(tx)
     bot = tx.conn.execute(
-        select(NAMESPACE.c.bot).join(MEMORY, MEMORY.c.namespace == NAMESPACE.c.pk).where(due).limit(1)
+        select(NAMESPACE.c.bot)
+        .join(MEMORY, MEMORY.c.namespace == NAMESPACE.c.pk)
+        .where(due, NAMESPACE.c.erasing == "")
+        .limit(1)
     ).scalar_one_or_none()
     namespace = None if bot is None else tx.find(bot)
     if bot is None or namespace is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from memory_service.domain.errors import NamespaceErasing
 from memory_service.models import NAMESPACE
 
 
@@ -20,6 +21,7 @@ class Namespace:
     live_count: int
     deleted_count: int
     word_count: int
+    erasing: str = ""
 
     @property
     def size(self) -> int:
@@ -45,7 +47,18 @@ class Transaction:
         self._changed: set[str] = set()
 
     def find(self, bot: str) -> Namespace | None:
-        """The bot's namespace, locked; None when nothing was ever remembered in it."""
+        """The bot's namespace, locked; None when nothing was ever remembered in it.
+
+        Raises:
+            NamespaceErasing: it is being erased, so that nothing may be written to it.
+        """
+        found = self.find_erasing(bot)
+        if found is not None and found.erasing:
+            raise NamespaceErasing(bot, f"bots/{bot}/operations/{found.erasing}")
+        return found
+
+    def find_erasing(self, bot: str) -> Namespace | None:
+        """The same for whoever erases it, or begins or gives up to."""
         if bot not in self._open:
             found = _read(self.conn, bot, lock=True)
             if found is None:
@@ -82,6 +95,7 @@ class Transaction:
                     live_count=namespace.live_count,
                     deleted_count=namespace.deleted_count,
                     word_count=namespace.word_count,
+                    erasing=namespace.erasing,
                 )
             )
 
@@ -90,14 +104,21 @@ class Transaction:
 
 
 def read_namespace(conn: Connection, bot: str) -> Namespace:
-    """For reading only; NOWHERE when there is none."""
-    return _read(conn, bot, lock=False) or NOWHERE
+    """For reading only; NOWHERE when there is none, or none any more because it is being erased."""
+    found = _read(conn, bot, lock=False)
+    return NOWHERE if found is None or found.erasing else found
 
 
 def _read(conn: Connection, bot: str, *, lock: bool) -> Namespace | None:
     columns = NAMESPACE.c
     query = select(
-        columns.pk, columns.bot, columns.revision, columns.live_count, columns.deleted_count, columns.word_count
+        columns.pk,
+        columns.bot,
+        columns.revision,
+        columns.live_count,
+        columns.deleted_count,
+        columns.word_count,
+        columns.erasing,
     ).where(columns.bot == bot)
     row = conn.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else Namespace(*row)
