@@ -29,7 +29,8 @@ class MailboxRow(_Table, table=True):
     """A session's mailbox and the one lease on it. Locking this row is what puts everything about a session in order.
 
     `epoch` only grows. `last_message` is the newest one. `queued` and `waiting` count messages in the states QUEUED and
-    ACCEPTED. While `wait_until` is ahead, the head waits for its next attempt, and the mailbox with it.
+    ACCEPTED. While `wait_until` is ahead, the head waits for its next attempt, and the mailbox with it. `joining`
+    counts the session's open rows in the table of that name, so that nobody looks there in vain.
     """
 
     __tablename__ = "mailbox"
@@ -51,15 +52,17 @@ class MailboxRow(_Table, table=True):
     lease_worker: str | None = Field(sa_column=Column(_NAME))
     cancel_time: int | None = Field(sa_column=Column(BigInteger))
     last_message: str | None = Field(sa_column=Column(_NAME))
+    joining: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
 
 
 class MessageRow(_Table, table=True):
     """A message and the run that works on it.
 
     `run` is the sender's idempotency key, or the id. Lower ranks go first. `due_time` is when a timer must look at the
-    row. `log_flags` says what the session's log still lacks (1: nothing, 2: the retry, 3: the end); that an attempt was
-    opened in the log is implied by its delivery, and written again when that is not known. `origin_*` name the dead
-    letter that a redriven message carries on. `asked` says that somebody waited for the reply, until `ask_until`.
+    row. `log_flags` says what the session's log still lacks (1: nothing, 2: the retry, 3: the end, 4: the question);
+    that an attempt was opened in the log is implied by its delivery, and written again when that is not known.
+    `origin_*` name the dead letter that a redriven message carries on. `asked` says that somebody waited for the reply,
+    until `ask_until`.
 
     A session's messages are found by going back from the mailbox's `last_message` over `previous_id`: an index on the
     session would be written to at a random place for every message, which was measured to cost more than the message.
@@ -124,6 +127,51 @@ class AttachmentRow(_Table, table=True):
     worker: str = Field(sa_column=Column(_NAME, primary_key=True))
     id: str = Field(sa_column=Column(Text, nullable=False))
     expire_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class JoiningRow(_Table, table=True):
+    """A message that may be worked on in the turn of another: of the mode STEER or COLLECT.
+
+    `state`: 1 waits (offered to the turn of `run`, if that is set), 2 taken in by `run`, 3 ended.
+    """
+
+    __tablename__ = "joining"
+    __table_args__ = (
+        Index("ix_joining_open", "session", **_partial("state < 3")),
+        Index("ix_joining_run", "run", **_partial("state = 2")),
+    )
+
+    message_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    session: str = Field(sa_column=Column(_NAME, nullable=False))
+    mode: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    state: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    run: str | None = Field(sa_column=Column(_NAME))
+
+
+class RunStepRow(_Table, table=True):
+    """What a run remembers for its next attempt. `number` orders the steps of a run."""
+
+    __tablename__ = "run_step"
+
+    run: str = Field(sa_column=Column(_NAME, primary_key=True))
+    step: str = Field(sa_column=Column(_NAME, primary_key=True))
+    number: int = Field(sa_column=Column(Integer, nullable=False))
+    epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
+    effect: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    result: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class DecisionRow(_Table, table=True):
+    """What a run asks a person, and the answer; the newest question of the run. `request` and `decision` are the
+    serialised contract messages."""
+
+    __tablename__ = "decision"
+
+    message_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    request_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    request: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    decision: bytes | None = Field(sa_column=Column(LargeBinary))
 
 
 class SpawnRow(_Table, table=True):
@@ -256,3 +304,6 @@ PUBLICATION = PublicationRow.__table__  # type: ignore[attr-defined]
 SCHEDULE = ScheduleRow.__table__  # type: ignore[attr-defined]
 POLICY = PolicyRow.__table__  # type: ignore[attr-defined]
 AUDIT = AuditRow.__table__  # type: ignore[attr-defined]
+JOINING = JoiningRow.__table__  # type: ignore[attr-defined]
+RUN_STEP = RunStepRow.__table__  # type: ignore[attr-defined]
+DECISION = DecisionRow.__table__  # type: ignore[attr-defined]
