@@ -17,8 +17,16 @@ _KEY = BigInteger().with_variant(Integer(), "sqlite")
 _NAME = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
+# Those that count against their creator's cap: what people made and named, and use.
+NAMED_SESSIONS = "user_created = 1 AND state = 1 AND label_key IS NOT NULL"
+
+
 class _Table(SQLModel):
     metadata = METADATA
+
+
+def _partial(name: str, where: str, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class LogHeadRow(_Table, table=True):
@@ -45,7 +53,11 @@ class SessionRow(_Table, table=True):
     `sort_rank` and `create_rank` are negated times, so that ascending order is newest first: of the last activity, from
     which a pinned session gets PIN_LIFT off to stand before all others, and of the creation.
 
-    `label_key` is NULL without a label and while the session is deleted. `search_text` is folded text for filters.
+    `label_key` and `label_skeleton` (equal for labels that look alike) are NULL without a label and while the session is
+    deleted. `search_text` is folded text for filters. `expiry_warned` is the expiry that watchers were warned of, and
+    `archive_due` when the session is archived for it.
+
+    Indexes of few sessions leave out all others, so that an append moves no more than two of them.
     """
 
     __tablename__ = "session"
@@ -57,8 +69,15 @@ class SessionRow(_Table, table=True):
         Index("ix_session_bot_rank", "bot", "state", "sort_rank", "name"),
         Index("ix_session_create_rank", "state", "create_rank", "name"),
         Index("ix_session_bot_create_rank", "bot", "state", "create_rank", "name"),
-        Index("ix_session_group", "group_name"),
-        Index("ix_session_parent", "parent"),
+        Index("ix_session_label_skeleton", "bot", "label_skeleton"),
+        _partial("ix_session_group_rank", "group_name <> ''", "group_name", "state", "sort_rank", "name"),
+        _partial("ix_session_parent_rank", "parent <> ''", "parent", "state", "sort_rank", "name"),
+        _partial("ix_session_persistent_rank", "persistent = 1", "state", "sort_rank", "name"),
+        _partial("ix_session_running_rank", "active_runs <> ''", "state", "sort_rank", "name"),
+        _partial("ix_session_named", NAMED_SESSIONS, "created_by"),
+        _partial("ix_session_expire", "expire_time IS NOT NULL", "expire_time"),
+        _partial("ix_session_archive_due", "archive_due IS NOT NULL", "archive_due"),
+        _partial("ix_session_purge", "purge_time IS NOT NULL", "purge_time"),
     )
 
     pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=False))
@@ -116,6 +135,9 @@ class SessionRow(_Table, table=True):
     delete_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
     purge_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
     search_text: str = Field(sa_column=Column(Text, nullable=False))
+    label_skeleton: str | None = Field(sa_column=Column(_NAME, nullable=True))
+    expiry_warned: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    archive_due: int | None = Field(sa_column=Column(BigInteger, nullable=True))
 
 
 class SessionTagRow(_Table, table=True):
@@ -129,7 +151,10 @@ class SessionTagRow(_Table, table=True):
 
 
 class TranscriptRow(_Table, table=True):
-    """A transcript: what a session's log holds between two resets. `start_sequence` is exclusive. Never changes."""
+    """A transcript: what a session's log holds between two resets. `start_sequence` is exclusive and never changes.
+
+    `kept` is what the session's row said of it when it was left (JSON), so that it can be gone back to.
+    """
 
     __tablename__ = "transcript"
     __table_args__ = (Index("uq_transcript_uid", "uid", unique=True), Index("ix_transcript_session", "session"))
@@ -139,6 +164,7 @@ class TranscriptRow(_Table, table=True):
     uid: str = Field(sa_column=Column(_NAME, nullable=False))
     start_sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
     create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    kept: str | None = Field(sa_column=Column(Text, nullable=True))
 
 
 class EventRow(_Table, table=True):
@@ -180,6 +206,37 @@ class SessionGroupRow(_Table, table=True):
     position: int = Field(sa_column=Column(Integer, nullable=False))
 
 
+class SessionCountRow(_Table, table=True):
+    """How many sessions of a bot are in a state: counting them anew would cost as much as there are."""
+
+    __tablename__ = "session_count"
+
+    bot: str = Field(sa_column=Column(_NAME, primary_key=True))
+    state: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    sessions: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class SessionTemplateRow(_Table, table=True):
+    """A template. `fields` are those that a session made from it begins with (JSON)."""
+
+    __tablename__ = "session_template"
+
+    template_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    fields: str = Field(sa_column=Column(Text, nullable=False))
+    opening: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    update_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class PurgedSessionRow(_Table, table=True):
+    """A session that is gone, whose events are being removed some at a time."""
+
+    __tablename__ = "purged_session"
+
+    session: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+
+
 PIN_LIFT = 1 << 60
 
 LOG_HEAD: Table = METADATA.tables["log_head"]
@@ -188,4 +245,65 @@ SESSION_TAG: Table = METADATA.tables["session_tag"]
 TRANSCRIPT: Table = METADATA.tables["transcript"]
 EVENT: Table = METADATA.tables["event"]
 SESSION_GROUP: Table = METADATA.tables["session_group"]
+SESSION_COUNT: Table = METADATA.tables["session_count"]
+SESSION_TEMPLATE: Table = METADATA.tables["session_template"]
+PURGED_SESSION: Table = METADATA.tables["purged_session"]
 LEDGER: Table = ledger_table(METADATA)
+
+
+class LogFollowerRow(_Table, table=True):
+    """How far what is made from the log has got: the index of words and the usage by day, in one transaction each.
+
+    `version` is that of the code that made them; another one makes them anew.
+    """
+
+    __tablename__ = "log_follower"
+
+    id: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(BigInteger, nullable=False))
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+
+
+class UsageDayRow(_Table, table=True):
+    """What a session consumed on one day. `day` counts from 1970, `run_time` is in microseconds."""
+
+    __tablename__ = "usage_day"
+    __table_args__ = (Index("ix_usage_day", "day"),)
+
+    session: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    day: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    message_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    run_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    run_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    input_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    output_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cache_read_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cache_write_tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
+    request_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    tool_call_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cost_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class ShareLinkRow(_Table, table=True):
+    """A way into one session for whoever has the token, of which only the SHA-256 is kept."""
+
+    __tablename__ = "share_link"
+    __table_args__ = (
+        Index("uq_share_link_token", "token_hash", unique=True),
+        Index("ix_share_link_session", "session", "link_id"),
+    )
+
+    link_id: str = Field(sa_column=Column(_NAME, primary_key=True))
+    session: int = Field(sa_column=Column(BigInteger, nullable=False))
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    start_sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+    through_sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+    created_by: str = Field(sa_column=Column(Text, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    expire_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    revoke_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+
+
+LOG_FOLLOWER: Table = METADATA.tables["log_follower"]
+USAGE_DAY: Table = METADATA.tables["usage_day"]
+SHARE_LINK: Table = METADATA.tables["share_link"]
