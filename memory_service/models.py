@@ -159,6 +159,54 @@ class BlockVersionRow(_Table, table=True):
     content: str = Field(sa_column=Column(Text, nullable=False))
 
 
+class GrantRow(_Table, table=True):
+    """A grant, under the bot that gives it. `slice` is a JSON object."""
+
+    __tablename__ = "memory_grant"
+    __table_args__ = (
+        Index("uq_memory_grant_id", "bot", "grant_id", unique=True),
+        Index("ix_memory_grant_grantee", "grantee", "bot"),
+        {"sqlite_autoincrement": True},
+    )
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    bot: str = Field(sa_column=Column(_NAME, nullable=False))
+    grant_id: str = Field(sa_column=Column(_NAME, nullable=False))
+    grantee: str = Field(sa_column=Column(_NAME, nullable=False))
+    access: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    slice: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    principal: str = Field(sa_column=Column(Text, nullable=False))
+    create_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    expire_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    revoke_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    access_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    access_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+
+
+class AccessRow(_Table, table=True):
+    """One access through a grant. `resources` is a JSON list of names."""
+
+    __tablename__ = "memory_access"
+    __table_args__ = (
+        Index("uq_memory_access_id", "bot", "access_id", unique=True),
+        Index("ix_memory_access_bot", "bot", "pk"),
+        Index("ix_memory_access_time", "access_time"),
+        {"sqlite_autoincrement": True},
+    )
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    bot: str = Field(sa_column=Column(_NAME, nullable=False))
+    access_id: str = Field(sa_column=Column(_NAME, nullable=False))
+    grant_id: str = Field(sa_column=Column(_NAME, nullable=False))
+    grantee: str = Field(sa_column=Column(_NAME, nullable=False))
+    method: str = Field(sa_column=Column(Text, nullable=False))
+    resources: str = Field(sa_column=Column(Text, nullable=False))
+    resource_count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    access_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+    trace_id: str = Field(sa_column=Column(Text, nullable=False))
+
+
 class OperationRow(_Table, table=True):
     """A long work on a bot's memory. `arguments`, `progress`, `result` and `error` are JSON objects.
 
@@ -207,5 +255,7 @@ MEMORY_TAG: Table = METADATA.tables["memory_tag"]
 MEMORY_VERSION: Table = METADATA.tables["memory_version"]
 BLOCK: Table = METADATA.tables["block"]
 BLOCK_VERSION: Table = METADATA.tables["block_version"]
+GRANT: Table = METADATA.tables["memory_grant"]
+ACCESS: Table = METADATA.tables["memory_access"]
 OPERATION: Table = METADATA.tables["operation"]
 LEDGER: Table = ledger_table(METADATA)

@@ -209,3 +209,24 @@ class NamespaceErasing(FailedPrecondition):
             f"bots/{bot} is being erased by {operation}; nothing is written until that has ended",
             metadata={"bot": f"bots/{bot}", "operation": operation},
         )
+
+
+class GrantNotFound(NotFound):
+    reason = "GRANT_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name}", metadata={"grant": name})
+
+
+class GrantEnded(FailedPrecondition):
+    reason = "GRANT_ENDED"
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(f"{name} is {state}", metadata={"grant": name, "state": state})
+
+
+class GrantAlreadyExists(AlreadyExists):
+    reason = "GRANT_ALREADY_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} exists; choose another grant_id", metadata={"grant": name})

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TypeAlias, assert_never
 
-from memory_service.domain.memory import Kind, Source
+from memory_service.domain.memory import Kind, Memory, Source
 
 Scalar: TypeAlias = str | float | bool
 
@@ -51,8 +51,27 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a bot's memory; every set field must hold, and with none of them set it is the whole."""
+
+    kinds: frozenset[Kind] = frozenset()
+    tags: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
+
+    def holds(self, memory: Memory) -> bool:
+        """Deleted memories are in no slice: they are their owner's to bring back."""
+        content = memory.content
+        return (
+            not memory.is_deleted
+            and (not self.kinds or content.kind in self.kinds)
+            and (not self.tags or not self.tags.isdisjoint(content.tags))
+            and (not self.sessions or memory.provenance.session in self.sessions)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryFilter:
-    """Every set field must hold; the empty filter selects all."""
+    """Every set field must hold; the empty filter selects all. `slices`, unless None, must one of them hold it."""
 
     kinds: frozenset[Kind] = frozenset()
     all_tags: frozenset[str] = frozenset()
@@ -65,6 +84,7 @@ class MemoryFilter:
     min_importance: float = 0.0
     sources: frozenset[Source] = frozenset()
     run_id: str = ""
+    slices: tuple[Slice, ...] | None = None
 
 
 def meets(conditions: tuple[Condition, ...], metadata: str) -> bool:

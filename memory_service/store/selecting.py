@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, exists, or_
+from sqlalchemy import ColumnElement, and_, exists, false, or_, true
 
-from memory_service.domain.selection import MemoryFilter, TimeField, TimeRange
+from memory_service.domain.selection import MemoryFilter, Slice, TimeField, TimeRange
 from memory_service.models import MEMORY, MEMORY_TAG
 from memory_service.store.codec import micros
 
@@ -47,7 +47,21 @@ def conditions_of(selected: MemoryFilter, now: datetime, *, show_deleted: bool =
         conditions.append(_has_tag(MEMORY_TAG.c.tag.in_(sorted(selected.any_tags))))
     for each in selected.time_ranges:
         conditions.extend(_within(each))
+    if selected.slices is not None:
+        conditions.append(or_(false(), *(_in_slice(each) for each in selected.slices)))
+        conditions.append(columns.delete_time.is_(None))
     return conditions
+
+
+def _in_slice(part: Slice) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [true()]
+    if part.kinds:
+        conditions.append(MEMORY.c.kind.in_(sorted(part.kinds)))
+    if part.tags:
+        conditions.append(_has_tag(MEMORY_TAG.c.tag.in_(sorted(part.tags))))
+    if part.sessions:
+        conditions.append(MEMORY.c.session.in_(sorted(part.sessions)))
+    return and_(*conditions)
 
 
 def _has_tag(matching: ColumnElement[bool]) -> ColumnElement[bool]:
