@@ -42,6 +42,48 @@ class SessionIsMain(errors.FailedPrecondition):
         )
 
 
+class ConfirmationRequired(errors.FailedPrecondition):
+    reason = "CONFIRMATION_REQUIRED"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(
+            f"session {session} is persistent; confirm its deletion by its uid in expected_uid",
+            metadata={"session": session, "field": "expected_uid"},
+        )
+
+
+class TranscriptNotFound(errors.NotFound):
+    reason = "TRANSCRIPT_NOT_FOUND"
+
+    def __init__(self, session: str, uid: str) -> None:
+        super().__init__(f"session {session} has no transcript {uid!r}", metadata={"session": session, "uid": uid})
+
+
+class SessionCapReached(errors.ResourceExhausted):
+    """Nothing is evicted to make room."""
+
+    reason = "SESSION_CAP_REACHED"
+
+    def __init__(self, owner: str, limit: int) -> None:
+        message = f"{owner} has {limit} named sessions, which is the most; archive or delete one first"
+        super().__init__(
+            message,
+            metadata={"owner": owner, "limit": str(limit)},
+            quota=(errors.FieldViolation(f"named sessions of {owner}", message),),
+        )
+
+
+class NamedSessionsDisabled(errors.FailedPrecondition):
+    reason = "NAMED_SESSIONS_DISABLED"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(
+            f"named sessions are switched off (MOBOT_SESSION_NAMED_SESSIONS_ENABLED), so {session} gets no label; "
+            "sessions that have one keep it",
+            metadata={"session": session},
+        )
+
+
 class SessionChanged(errors.Aborted):
     reason = "SESSION_CHANGED"
 
@@ -114,13 +156,15 @@ class LabelRequired(errors.FailedPrecondition):
 class LabelConfusable(errors.InvalidArgument):
     reason = "LABEL_CONFUSABLE"
 
-    def __init__(self, label: str, character: str) -> None:
-        code_point = f"U+{ord(character):04X}"
-        rule = f"must not contain {code_point}, which cannot be seen"
+    def __init__(self, label: str, character: str, rule: str, *, session: str = "") -> None:
+        """`session` is the one with the label that looks the same."""
+        metadata = {"field": "session.label", "label": label}
+        if character:
+            metadata["code_point"] = f"U+{ord(character):04X}"
+        if session:
+            metadata["session"] = session
         super().__init__(
-            f"session.label {rule}",
-            metadata={"field": "session.label", "label": label, "code_point": code_point},
-            violations=(errors.FieldViolation("session.label", rule),),
+            f"session.label {rule}", metadata=metadata, violations=(errors.FieldViolation("session.label", rule),)
         )
 
 
@@ -166,6 +210,13 @@ class TemplateNotFound(errors.NotFound):
 
     def __init__(self, template: str) -> None:
         super().__init__(f"there is no template {template!r}", metadata={"template": template})
+
+
+class TemplateAlreadyExists(errors.AlreadyExists):
+    reason = "TEMPLATE_ALREADY_EXISTS"
+
+    def __init__(self, template: str) -> None:
+        super().__init__(f"template {template} exists", metadata={"template": template})
 
 
 class WatchTokenInvalid(errors.InvalidArgument):

@@ -150,7 +150,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A whole session. `version` counts changes of `fields` and of the state; it is the etag."""
+    """A whole session. `version` counts changes of `fields` and of the state; it is the etag.
+
+    `expiry_warned` is the expiry that was last warned of; for that one the session is archived at `archive_due`.
+    """
 
     head: Head
     fields: Fields
@@ -165,6 +168,8 @@ class Session:
     archive_time: int | None = None
     delete_time: int | None = None
     purge_time: int | None = None
+    expiry_warned: int | None = None
+    archive_due: int | None = None
 
     @property
     def name(self) -> str:

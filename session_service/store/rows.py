@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column
 
-from session_service.domain.label import label_key
+from session_service.domain.label import label_key, label_skeleton
 from session_service.domain.session import (
     NO_USAGE,
     Fields,
@@ -83,6 +83,8 @@ SESSION_COLUMNS: Sequence[Column[Any]] = (
     _c.archive_time,
     _c.delete_time,
     _c.purge_time,
+    _c.expiry_warned,
+    _c.archive_due,
 )
 
 
@@ -240,6 +242,7 @@ def session_values(session: Session) -> dict[str, Any]:
     """All columns."""
     head, fields, provenance = session.head, session.fields, session.provenance
     fork = provenance.fork_origin
+    named = bool(fields.label) and head.state is not SessionState.DELETED
     return {
         "pk": head.pk,
         "name": head.name,
@@ -252,7 +255,8 @@ def session_values(session: Session) -> dict[str, Any]:
         **dict(zip(MOVED_COLUMNS, moved_values(head), strict=True)),
         "sort_rank": -head.last_activity_time - (PIN_LIFT if fields.pinned else 0),
         "label": fields.label,
-        "label_key": label_key(fields.label) if fields.label and head.state is not SessionState.DELETED else None,
+        "label_key": label_key(fields.label) if named else None,
+        "label_skeleton": label_skeleton(fields.label) if named else None,
         "display_name": fields.display_name,
         "persistent": int(fields.persistent),
         "description": fields.description,
@@ -284,6 +288,8 @@ def session_values(session: Session) -> dict[str, Any]:
         "archive_time": session.archive_time,
         "delete_time": session.delete_time,
         "purge_time": session.purge_time,
+        "expiry_warned": session.expiry_warned,
+        "archive_due": session.archive_due,
         "search_text": fold("\n".join((head.session_id, fields.label, fields.display_name, fields.description))),
     }
 

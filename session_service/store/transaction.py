@@ -184,6 +184,7 @@ class Transaction:
                 "uid": head.uid,
                 "start_sequence": head.start_sequence,
                 "create_time": self.now,
+                "kept": None,
             }
         )
 
