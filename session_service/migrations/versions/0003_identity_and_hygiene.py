@@ -62,7 +62,8 @@ def _fill() -> None:
     conn = op.get_bind()
     conn.execute(
         sa.text(
-            "INSERT INTO session_count (bot, state, sessions) SELECT bot, state, count(*) FROM session GROUP BY bot, state"
+            "INSERT INTO session_count (bot, state, sessions) "
+            "SELECT bot, state, count(*) FROM session GROUP BY bot, state"
         )
     )
     after = 0
