@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from bot_sdk import convert
+from bot_sdk import convert, memory_convert
 from bot_sdk.errors import NoReply
 from bot_sdk.mail import MAX_WAIT_S, set_destination
 from bot_sdk.model import BotSummary, Entry, Memory, Receipt, RunResult, SessionInfo
@@ -144,15 +144,15 @@ class MobotClient:
     def remember(self, bot: str, text: str, *, kind: str = "note", tags: tuple[str, ...] = ()) -> Memory:
         """Puts a memory into `bots/{bot}`; the same text again only counts as used."""
         draft = memory_pb2.MemoryDraft(
-            memory=memory_pb2.Memory(text=text, kind=convert.from_memory_kind(kind), tags=tags)
+            memory=memory_pb2.Memory(text=text, kind=memory_convert.from_memory_kind(kind), tags=tags)
         )
         request = memory_service_pb2.PutMemoryRequest(parent=bot, draft=draft, request_id=str(uuid.uuid4()))
-        return convert.to_memory(self._call(self._memory.PutMemory, request).result.memory)
+        return memory_convert.to_memory(self._call(self._memory.PutMemory, request).result.memory)
 
     def recall(self, bot: str, query: str, *, limit: int = 10) -> tuple[Memory, ...]:
         """The memories of `bots/{bot}` that fit best, best first."""
         request = memory_service_pb2.SearchMemoriesRequest(parent=bot, query=query, page_size=limit)
-        return convert.to_found(self._call(self._memory.SearchMemories, request).hits)
+        return memory_convert.to_found(self._call(self._memory.SearchMemories, request).hits)
 
     def _call(self, method: Callable[..., Response], request: object, *, retries: int = 0) -> Response:
         name = _method_of(request)

@@ -9,7 +9,6 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from bot_sdk import model
 from chassis import errors
-from mobot.memory.v1 import memory_pb2, memory_service_pb2
 from mobot.registry.v1 import bot_pb2
 from mobot.router.v1 import message_pb2
 from mobot.session.v1 import event_pb2, part_pb2, session_pb2
@@ -172,7 +171,7 @@ def to_session(session: session_pb2.Session) -> model.SessionInfo:
         label=session.label,
         display_name=session.display_name,
         description=session.description,
-        status=_short(session_pb2.SessionStatus.DESCRIPTOR, session.status, "SESSION_STATUS_"),
+        status=short(session_pb2.SessionStatus.DESCRIPTOR, session.status, "SESSION_STATUS_"),
         persistent=session.persistent,
         archived=session.state == session_pb2.SESSION_STATE_ARCHIVED,
         created_via=session.created_via,
@@ -203,7 +202,7 @@ def to_bot_summary(bot: bot_pb2.Bot) -> model.BotSummary:
     return model.BotSummary(
         profile=to_profile(bot),
         brain=bot.brain.WhichOneof("settings") or "",
-        state=_short(bot_pb2.BotState.DESCRIPTOR, bot.status.state, "BOT_STATE_"),
+        state=short(bot_pb2.BotState.DESCRIPTOR, bot.status.state, "BOT_STATE_"),
         enabled=bot.enabled,
     )
 
@@ -213,7 +212,7 @@ def to_receipt(receipt: message_pb2.Receipt) -> model.Receipt:
         message=receipt.message,
         run=receipt.run,
         session=receipt.session,
-        state=_short(message_pb2.MessageState.DESCRIPTOR, receipt.state, "MESSAGE_STATE_"),
+        state=short(message_pb2.MessageState.DESCRIPTOR, receipt.state, "MESSAGE_STATE_"),
         duplicate=receipt.duplicate,
         queue_position=receipt.queue_position,
     )
@@ -223,41 +222,12 @@ def to_run_result(message: message_pb2.Message, *, done: bool | None = None) -> 
     return model.RunResult(
         run=message.run,
         session=message.session,
-        state=_short(message_pb2.MessageState.DESCRIPTOR, message.state, "MESSAGE_STATE_"),
+        state=short(message_pb2.MessageState.DESCRIPTOR, message.state, "MESSAGE_STATE_"),
         done=message.state in _ENDED if done is None else done,
         reply=message.reply_text,
         error_reason=message.last_error.reason,
         error_message=message.last_error.message,
     )
-
-
-def to_memory(memory: memory_pb2.Memory, *, score: float = 0.0) -> model.Memory:
-    return model.Memory(
-        name=memory.name,
-        text=memory.text,
-        kind=_short(memory_pb2.MemoryKind.DESCRIPTOR, memory.kind, "MEMORY_KIND_").lower(),
-        tags=tuple(memory.tags),
-        create_time=to_time(memory.create_time),
-        score=score,
-    )
-
-
-def to_found(hits: Iterable[memory_service_pb2.SearchHit]) -> tuple[model.Memory, ...]:
-    return tuple(to_memory(hit.memory, score=hit.score) for hit in hits)
-
-
-def from_memory_kind(kind: str) -> "memory_pb2.MemoryKind.ValueType":
-    """ "fact" -> MEMORY_KIND_FACT.
-
-    Raises:
-        InvalidArgument: there is no such kind.
-    """
-    name = f"MEMORY_KIND_{kind.upper()}"
-    names = memory_pb2.MemoryKind.DESCRIPTOR.values_by_name
-    if name not in names:
-        kinds = ", ".join(key.removeprefix("MEMORY_KIND_").lower() for key in list(names)[1:])
-        raise errors.field_invalid("kind", f"must be one of {kinds}")
-    return memory_pb2.MemoryKind.Value(name)
 
 
 def from_effect(effect: model.Effect) -> "event_pb2.ToolEffect.ValueType":
@@ -337,7 +307,7 @@ def _entry(event: event_pb2.Event) -> model.Entry | None:
     return None
 
 
-def _short(enum: EnumDescriptor, number: int, prefix: str) -> str:
+def short(enum: EnumDescriptor, number: int, prefix: str) -> str:
     """A value without its enum's prefix; one of a newer contract as its number."""
     value = enum.values_by_number.get(number)
     return str(number) if value is None else value.name.removeprefix(prefix)

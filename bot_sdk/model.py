@@ -224,9 +224,20 @@ class RunResult:
         return self.state == "SUCCEEDED"
 
 
+class MemorySource(Enum):
+    """By what way a memory was put."""
+
+    API = "api"
+    TOOL = "tool"
+    REFLECTION = "reflection"
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Something a bot remembers. `score` is 0 unless it was found by a search."""
+    """Something a bot remembers. `score` is 0 unless it was found by a search.
+
+    `session`, `event_sequence` and `run` say where it comes from, as far as that is known.
+    """
 
     name: str
     text: str
@@ -234,6 +245,75 @@ class Memory:
     tags: tuple[str, ...]
     create_time: datetime | None
     score: float = 0.0
+    importance: float = 0.5
+    pinned: bool = False
+    author: str = ""
+    session: str = ""
+    event_sequence: int = 0
+    run: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicate:
+    """A memory that says nearly the same as another; `similarity` is a cosine."""
+
+    memory: str
+    similarity: float
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a put. Not `created`: the text was there already and counts as used."""
+
+    memory: Memory
+    created: bool
+    near_duplicates: tuple[NearDuplicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPage:
+    """Some memories, and the token of the page behind them, empty on the last one."""
+
+    memories: tuple[Memory, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A small text that is always in the bot's context. `max_characters` bounds the text."""
+
+    name: str
+    text: str
+    description: str = ""
+    max_characters: int = 4_000
+    read_only: bool = False
+    version: int = 0
+    etag: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What a turn is told of what its bot remembers: every block, and the memories that fit the budget."""
+
+    blocks: tuple[Block, ...] = ()
+    memories: tuple[Memory, ...] = ()
+
+    def text(self) -> str:
+        """As it is put before a model; empty when there is nothing. Each memory carries its id, to be cited by."""
+        parts = [f"<{block.id}>\n{block.text}\n</{block.id}>" for block in self.blocks if block.text]
+        if self.memories:
+            lines = [f"- [{memory.id}] {memory.text}" for memory in self.memories]
+            parts.append("\n".join(["What you remember that may matter here:", *lines]))
+        return "\n\n".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from bot_sdk.deltas import DeltaPublisher, Draft
 from bot_sdk.errors import LeaseLost, NoReply
 from bot_sdk.events import EventFactory, reply_id
 from bot_sdk.mail import MAX_WAIT_S, Mail
-from bot_sdk.memory import MemoryStore
+from bot_sdk.memory import MemoryStore, Origin
 from bot_sdk.model import (
     BotProfile,
     Consumption,
@@ -19,6 +19,7 @@ from bot_sdk.model import (
     Entry,
     InboundMessage,
     Lease,
+    Memory,
     Receipt,
     Said,
     TurnContext,
@@ -75,6 +76,7 @@ class Turn:
         self._used: Consumption | None = None
         self._stop_reason = ""
         self._steering: list[str] = []
+        self._cited: dict[str, None] = {}
         self._closed = False
 
     # What is asked
@@ -150,7 +152,7 @@ class Turn:
     ) -> int:
         """Commits the one final message of the run, what was streamed by default; returns its sequence.
 
-        `model` is "provider/model"; `cited_memories` are the names of memories that were in the context.
+        `model` is "provider/model". The reply cites the memories that the turn recalled, and `cited_memories` (names).
 
         Raises:
             RuntimeError: the turn has replied already; use `say` for what comes before.
@@ -166,7 +168,7 @@ class Turn:
             model=model,
             used=used,
             stop_reason=stop_reason,
-            cited_memories=tuple(cited_memories),
+            cited_memories=tuple(dict.fromkeys((*cited_memories, *self._cited))),
         )
         self._reply = self._write([event])
         self._deltas.forget(self._draft)
@@ -205,7 +207,8 @@ class Turn:
     def memory(self) -> MemoryStore:
         """What the bot remembers across sessions."""
         if self._memory is None:
-            self._memory = MemoryStore(self._stubs, self.lease.bot, session=self.lease.session, run=self.lease.run)
+            origin = Origin(self.lease.session, self.message.sequence, self.lease.run)
+            self._memory = MemoryStore(self._stubs, self.lease.bot, origin=origin, key=self.key, cite=self._cite)
         return self._memory
 
     @property
@@ -267,6 +270,9 @@ class Turn:
         if lease_s:
             extension.lease_duration.CopyFrom(convert.to_duration(lease_s))
         self._extend(extension)
+
+    def _cite(self, memories: Sequence[Memory]) -> None:
+        self._cited.update(dict.fromkeys(memory.name for memory in memories))
 
     # For the worker
 

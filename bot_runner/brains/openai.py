@@ -8,29 +8,25 @@ This module is light; what needs pydantic-ai is in `openai_model`, imported with
 
 import asyncio
 import importlib
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bot_runner.hosted_bot import HostedBot, OpenaiSettings
+from bot_runner.recall import recall
 from bot_runner.tools.catalog import tools_of
 from bot_sdk.errors import Permanent
-from bot_sdk.model import Consumption, Memory
+from bot_sdk.model import Consumption, Recollection
 from bot_sdk.steps import CommittedCall
 from bot_sdk.turn import Turn
-from chassis import errors, resource_names
+from chassis import resource_names
 
 if TYPE_CHECKING:
     from bot_runner.brains.openai_model import ChatModel, Round, Transcript
 
 KEY_MISSING = "MODEL_KEY_MISSING"
-_BYTES_PER_TOKEN = 4
-_RECALLED = 8
 _MAX_CONTEXT_BYTES = 8 * 1024 * 1024
-
-_log = logging.getLogger("mobot.runner.openai")
 
 
 def missing_key(settings: OpenaiSettings, environment: Mapping[str, str] = os.environ) -> str:
@@ -60,7 +56,7 @@ class OpenaiBrain:
 
     async def __call__(self, turn: Turn) -> None:
         model = await self._load()
-        recalled = await self._recall(turn)
+        recalled = await recall(turn, self._bot)
         context = await turn.context(max_bytes=min(self._settings.context_window_tokens * 4, _MAX_CONTEXT_BYTES))
         transcript = model.transcript(
             instructions=self._instructions(turn, recalled),
@@ -75,7 +71,7 @@ class OpenaiBrain:
             answer = await model.ask(transcript, self._tools if left else {}, turn.stream)
             used = _sum(used, answer)
             if not answer.calls:
-                await self._reply(turn, answer, used, recalled)
+                await self._reply(turn, answer, used)
                 return
             if turn.streamed:
                 await turn.say()
@@ -118,42 +114,14 @@ class OpenaiBrain:
             else:
                 transcript.add_result(call, await tool.call(turn, call.arguments_json, call_id=call.call_id))
 
-    async def _reply(self, turn: Turn, answer: "Round", used: Consumption, recalled: tuple[Memory, ...]) -> None:
-        await turn.reply(
-            model=f"openai/{self._settings.model}",
-            used=used,
-            stop_reason=answer.stop_reason,
-            cited_memories=[memory.name for memory in recalled],
-        )
+    async def _reply(self, turn: Turn, answer: "Round", used: Consumption) -> None:
+        await turn.reply(model=f"openai/{self._settings.model}", used=used, stop_reason=answer.stop_reason)
 
-    async def _recall(self, turn: Turn) -> tuple[Memory, ...]:
-        """What the bot remembers that fits the message, within its budget. Without it the turn goes on all the same."""
-        if not self._bot.recall or not self._bot.recall_budget_tokens or not turn.text.strip():
-            return ()
-        try:
-            found = await turn.memory.search(turn.text, limit=_RECALLED, record_use=True)
-        except errors.AppError as error:
-            _log.warning("nothing recalled", extra={"run": turn.run, "reason": error.reason or error.code})
-            return ()
-        kept: list[Memory] = []
-        left = self._bot.recall_budget_tokens * _BYTES_PER_TOKEN
-        for memory in found:
-            left -= len(memory.text)
-            if left < 0:
-                break
-            kept.append(memory)
-        return tuple(kept)
-
-    def _instructions(self, turn: Turn, recalled: tuple[Memory, ...]) -> str:
+    def _instructions(self, turn: Turn, recalled: Recollection) -> str:
         profile = self._bot.profile
         key = resource_names.parse_session(turn.session).key
-        lines = [f"You are {profile.title}, the bot {profile.id!r}. This is your session {key}."]
-        if profile.instructions:
-            lines.append(profile.instructions)
-        if recalled:
-            lines.append("What you remember that may matter here:")
-            lines.extend(f"- {memory.text}" for memory in recalled)
-        return "\n\n".join(lines[:2]) + ("\n\n" + "\n".join(lines[2:]) if lines[2:] else "")
+        parts = [f"You are {profile.title}, the bot {profile.id!r}. This is your session {key}."]
+        return "\n\n".join([*parts, *filter(None, (profile.instructions, recalled.text()))])
 
 
 def _sum(used: Consumption, answer: "Round") -> Consumption:

@@ -3,11 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bot_runner.tools.memory_tools import MEMORY_SAVE, MEMORY_SEARCH
+from bot_runner.tools.block_tools import BLOCK_EDIT
+from bot_runner.tools.memory_tools import MEMORY_FORGET, MEMORY_LIST, MEMORY_SAVE, MEMORY_SEARCH
 from bot_runner.tools.session_tools import SESSIONS_HISTORY, SESSIONS_LIST, SESSIONS_SEND
 from bot_runner.tools.tool import Tool
 
-STANDARD: Final[Sequence[Tool[Any]]] = (SESSIONS_LIST, SESSIONS_HISTORY, SESSIONS_SEND, MEMORY_SAVE, MEMORY_SEARCH)
+STANDARD: Final[Sequence[Tool[Any]]] = (
+    SESSIONS_LIST,
+    SESSIONS_HISTORY,
+    SESSIONS_SEND,
+    MEMORY_SAVE,
+    MEMORY_SEARCH,
+    MEMORY_LIST,
+    MEMORY_FORGET,
+    BLOCK_EDIT,
+)
 
 
 def tools_of(names: Sequence[str]) -> Mapping[str, Tool[Any]]:

@@ -6,6 +6,7 @@ import json
 import pytest
 from sdk_fakes.model_endpoint import Answer
 
+from bot_runner.tools.catalog import tools_of
 from mobot.memory.v1 import memory_pb2
 from mobot.registry.v1 import bot_pb2
 from mobot.session.v1 import event_pb2
@@ -73,13 +74,7 @@ async def test_settings_reach_the_endpoint(ask, endpoint):
     assert request["temperature"] == 0.25
     assert request.get("max_tokens", request.get("max_completion_tokens")) == 99
     assert request["reasoning_effort"] == "low"
-    assert sorted(tool["function"]["name"] for tool in request["tools"]) == [
-        "memory_save",
-        "memory_search",
-        "sessions_history",
-        "sessions_list",
-        "sessions_send",
-    ]
+    assert {tool["function"]["name"] for tool in request["tools"]} == set(tools_of(()))
 
 
 async def test_tool_calls_are_made_committed_and_answered(ask, world, endpoint):
@@ -162,6 +157,27 @@ async def test_what_is_remembered_comes_into_the_context_and_is_cited(ask, world
     assert "the budget is 40" in endpoint.requests[0]["messages"][0]["content"]
     event = world.session.log(SESSION).by_id[f"run/{message.run}/reply"]
     assert list(event.message.cited_memories) == ["bots/main/memories/m1"]
+
+
+async def test_blocks_are_always_before_the_model_and_take_nothing_from_the_budget(ask, world, endpoint):
+    world.memory.write_block("main", "human", "Her name is Ada.")
+    world.memory.remember("main", "the budget is 40 " + "x" * 400)
+    endpoint.answers = [Answer(words=["40"])]
+    await ask("what is the budget", bot={"memory": bot_pb2.MemorySettings(recall_budget_tokens=10)})
+    told = endpoint.requests[0]["messages"][0]["content"]
+    assert "<human>\nHer name is Ada.\n</human>" in told
+    assert "the budget is 40" not in told
+
+
+async def test_pinned_memories_come_first_and_whatever_is_asked(ask, world, endpoint):
+    pinned = world.memory.remember("main", "never share the key", pinned=True)
+    found = world.memory.remember("main", "the budget is 40")
+    endpoint.answers = [Answer(words=["40"])]
+    message = await ask("budget")
+    told = endpoint.requests[0]["messages"][0]["content"]
+    assert told.index("[m1] never share the key") < told.index("[m2] the budget is 40")
+    event = world.session.log(SESSION).by_id[f"run/{message.run}/reply"]
+    assert list(event.message.cited_memories) == [pinned, found]
 
 
 async def test_a_memory_service_that_is_away_does_not_stop_the_turn(ask, world, endpoint):

@@ -51,7 +51,7 @@ def test_every_tool_tells_its_parameters_and_what_it_is_for(tool):
 
 def test_a_bot_gets_the_tools_it_names_or_all():
     assert set(tools_of(["memory_save", "unheard_of"])) == {"memory_save"}
-    assert len(tools_of([])) == 5
+    assert set(tools_of([])) == {tool.name for tool in STANDARD}
 
 
 async def test_sending_without_waiting_is_accepted_and_not_replied(use, world):
@@ -182,3 +182,79 @@ def test_look_alikes_of_secrets_are_hidden_and_other_words_are_not(secret):
     assert redacted(f"see {secret} there") == "see [redacted] there"
     assert redacted("Bearer abcdefghijklmnop1234") == "Bearer [redacted]"
     assert redacted("the task-list is risk-free, Bearer of news") == "the task-list is risk-free, Bearer of news"
+
+
+async def test_saving_what_is_known_says_so(use, world):
+    world.memory.remember("main", "the sky is blue")
+    answer, _ = await use("memory_save", text="the sky is blue")
+    assert answer["known"]
+    assert len(world.memory.memories) == 1
+
+
+async def test_what_a_search_found_is_cited_by_the_reply(use, world):
+    name = world.memory.remember("main", "the sky is blue")
+    answer, _ = await use("memory_search", query="sky")
+    assert answer["results"][0]["memory"] == name
+    (reply,) = [event for event in world.session.log(SESSION).events if event.id.endswith("/reply")]
+    assert list(reply.message.cited_memories) == [name]
+
+
+async def test_memories_are_listed_and_forgotten_by_their_names(use, world):
+    world.memory.remember("main", "old")
+    newest = world.memory.remember("main", "new")
+    world.memory.remember("scout", "hidden")
+    listed, _ = await use("memory_list", limit=5)
+    assert [row["text"] for row in listed["memories"]] == ["new", "old"]
+    answer, is_error = await use("memory_forget", memory=newest)
+    assert (answer["status"], is_error) == ("ok", False)
+    assert [memory.text for memory in world.memory.memories] == ["old", "hidden"]
+
+
+@pytest.mark.parametrize("memory", ["m9", "bots/scout/memories/m1"])
+async def test_forgetting_what_is_missing_or_anothers_is_the_same_error(use, world, memory):
+    world.memory.remember("scout", "hidden")
+    answer, is_error = await use("memory_forget", memory=memory)
+    assert is_error
+    assert answer["reason"] in ("MEMORY_NOT_FOUND", "BOT_NOT_FOUND")
+    assert len(world.memory.memories) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"action": "write", "text": "new"}, "new"),
+        ({"action": "append", "text": "likes tea"}, "Ada, an engineer\nlikes tea"),
+        ({"action": "replace", "old": "an engineer", "text": "a poet"}, "Ada, a poet"),
+    ],
+)
+async def test_a_block_is_written_whole_or_changed_in_its_place(use, world, arguments, text):
+    world.memory.write_block("main", "human", "Ada, an engineer")
+    answer, is_error = await use("block_edit", block="human", **arguments)
+    assert not is_error
+    assert answer["text"] == world.memory.blocks["bots/main/blocks/human"].text == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"action": "replace", "text": "x"}, "ARGUMENTS_INVALID"),
+        ({"action": "append", "text": "x", "old": "y"}, "ARGUMENTS_INVALID"),
+        ({"action": "replace", "old": "z", "text": "x"}, "BLOCK_TEXT_NOT_FOUND"),
+        ({"action": "replace", "old": "a", "text": "x"}, "BLOCK_TEXT_NOT_FOUND"),
+        ({"action": "append", "text": "x", "block": "none"}, "BLOCK_NOT_FOUND"),
+        ({"action": "write", "text": "x", "block": "law"}, "BLOCK_READ_ONLY"),
+        ({"action": "write", "text": "x", "block": "../law"}, "ARGUMENTS_INVALID"),
+    ],
+)
+async def test_an_edit_that_cannot_be_made_is_an_error_answer(use, world, arguments, reason):
+    world.memory.write_block("main", "human", "a and a")
+    world.memory.write_block("main", "law", "Be good.", read_only=True)
+    answer, is_error = await use("block_edit", **{"block": "human", **arguments})
+    assert (is_error, answer["reason"]) == (True, reason)
+
+
+async def test_an_edit_is_made_to_what_somebody_else_has_written_meanwhile(use, world):
+    world.memory.write_block("main", "human", "Ada")
+    world.memory.changed_by_others = 1
+    answer, _ = await use("block_edit", block="human", action="append", text="likes tea")
+    assert answer["text"] == "changed by another\nlikes tea"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_sdk import convert
+from bot_sdk import convert, memory_convert
 from bot_sdk.backoff import Backoff
 from bot_sdk.deltas import MAX_DRAFT_CHARS, Draft
 from bot_sdk.events import event_id, reply_id
@@ -123,4 +123,4 @@ def test_parts_that_are_not_text_are_shown_as_such():
 
 def test_an_unknown_kind_of_memory_names_the_known_ones():
     with pytest.raises(errors.InvalidArgument, match="fact, preference"):
-        convert.from_memory_kind("rumour")
+        memory_convert.from_memory_kind("rumour")
