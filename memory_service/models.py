@@ -3,9 +3,22 @@
 The index of words is not among them: it has another form on each engine (see the migration and `store.fulltext`).
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from chassis.idempotency import ledger_table
@@ -16,6 +29,25 @@ METADATA = MetaData()
 _KEY = BigInteger().with_variant(Integer(), "sqlite")
 # Names are compared byte by byte on both engines, or pages ordered by name would differ and indexes not be used.
 _NAME = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+class _Vector(UserDefinedType[str]):
+    """pgvector's own type, written and read in its form of text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **kw: object) -> str:  # noqa: ARG002 - SQLAlchemy's own form
+        return "VECTOR"
+
+
+postgresql.base.ischema_names["vector"] = _Vector  # so that comparing schemas knows it
+
+# Little-endian 32-bit floats on SQLite.
+_FLOATS = LargeBinary().with_variant(_Vector(), "postgresql")
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=sql(where), postgresql_where=sql(where))
 
 
 class _Table(SQLModel):
@@ -53,6 +85,9 @@ class MemoryRow(_Table, table=True):
         Index("uq_memory_id", "namespace", "memory_id", unique=True),
         Index("ix_memory_text_key", "namespace", "text_key"),
         Index("ix_memory_create_time", "namespace", "create_time", "memory_id"),
+        _partial("ix_memory_author", "namespace", "author", where="author <> ''"),
+        _partial("ix_memory_turn", "namespace", "session", "event_sequence", where="session <> ''"),
+        _partial("ix_memory_backlog", "pk", where="vector_state = 1 AND delete_time IS NULL"),
         Index(
             "ix_memory_expire_time",
             "expire_time",
@@ -249,6 +284,45 @@ class OperationRow(_Table, table=True):
     end_time: int | None = Field(sa_column=Column(BigInteger, nullable=True))
 
 
+class VectorSetRow(_Table, table=True):
+    """Vectors of one namespace by one embedder. One set of a namespace serves; another may be in the making.
+
+    `shape` says what each memory is embedded as.
+    """
+
+    __tablename__ = "vector_set"
+    __table_args__ = (Index("ix_vector_set_namespace", "namespace"), {"sqlite_autoincrement": True})
+
+    pk: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    namespace: int = Field(sa_column=Column(BigInteger, nullable=False))
+    embedder: str = Field(sa_column=Column(Text, nullable=False))
+    model: str = Field(sa_column=Column(Text, nullable=False))
+    fingerprint: str = Field(sa_column=Column(Text, nullable=False))
+    dimension: int = Field(sa_column=Column(Integer, nullable=False))
+    shape: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    serving: bool = Field(sa_column=Column(Boolean, nullable=False))
+
+
+class MemoryVectorRow(_Table, table=True):
+    """The vector of a memory that lives; `turn` is that of it with the turn before it. Both absent: it was refused.
+
+    Whatever takes a memory out of the index of words takes its vectors away too: a trigger sees to that.
+    """
+
+    __tablename__ = "memory_vector"
+    __table_args__ = (
+        Index("uq_memory_vector_memory", "memory", "vector_set", unique=True),
+        Index("ix_memory_vector_set", "vector_set", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int = Field(sa_column=Column(_KEY, primary_key=True, autoincrement=True))
+    vector_set: int = Field(sa_column=Column(BigInteger, nullable=False))
+    memory: int = Field(sa_column=Column(BigInteger, nullable=False))
+    vector: str | None = Field(sa_column=Column(_FLOATS, nullable=True))
+    turn: str | None = Field(sa_column=Column(_FLOATS, nullable=True))
+
+
 NAMESPACE: Table = METADATA.tables["namespace"]
 MEMORY: Table = METADATA.tables["memory"]
 MEMORY_TAG: Table = METADATA.tables["memory_tag"]
@@ -258,4 +332,6 @@ BLOCK_VERSION: Table = METADATA.tables["block_version"]
 GRANT: Table = METADATA.tables["memory_grant"]
 ACCESS: Table = METADATA.tables["memory_access"]
 OPERATION: Table = METADATA.tables["operation"]
+VECTOR_SET: Table = METADATA.tables["vector_set"]
+MEMORY_VECTOR: Table = METADATA.tables["memory_vector"]
 LEDGER: Table = ledger_table(METADATA)
