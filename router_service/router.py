@@ -12,6 +12,7 @@ from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
 from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
+from router_service.convert.letters import LetterWriter
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.delivery.opener import Opener
 from router_service.delivery.timers import Timers
@@ -96,7 +97,10 @@ class Router:
             cancel_grace_us=int(settings.cancel_grace_s * 1e6),
             backoff=backoff,
         )
-        store = await RouterStore.open(url, rules=rules, clock=clock, migrate=migrate, commit_hook=commit_hook)
+        letters = LetterWriter(MessageIds(clock), max_attempts=settings.max_attempts)
+        store = await RouterStore.open(
+            url, rules=rules, clock=clock, letters=letters, migrate=migrate, commit_hook=commit_hook
+        )
         router = cls(settings, store, registry=registry, session=session, clock=clock, page_secret=page_secret)
         await router._start()
         return router

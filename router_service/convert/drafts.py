@@ -12,6 +12,7 @@ from chassis.identity import Caller, bot_of
 from chassis.resource_names import parse_bot, parse_session
 from mobot.router.v1 import message_pb2
 from mobot.session.v1 import part_pb2
+from router_service.convert.letters import SPAWN_RESULT_TYPE, SPAWN_TYPE, result_labels
 from router_service.convert.times import to_us
 from router_service.domain import limits
 from router_service.domain.errors import CallerNotAllowed, HopLimitReached, TopicNotFound
@@ -133,6 +134,9 @@ class DraftReader:
             traceparent=original.traceparent,
             max_attempts=self._max_attempts,
         )
+        if original.type == SPAWN_TYPE:
+            draft.type = SPAWN_RESULT_TYPE
+            draft.metadata.update(result_labels(run, "SUCCEEDED", original.session))
         reply_id = self._new_id()
         message = NewMessage(
             id=reply_id,

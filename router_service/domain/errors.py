@@ -44,6 +44,99 @@ class TopicNotFound(errors.NotFound):
         super().__init__(f"there is no topic {topic!r}", metadata={"topic": topic})
 
 
+class TopicAlreadyExists(errors.AlreadyExists):
+    reason = "TOPIC_ALREADY_EXISTS"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topics/{topic} exists already", metadata={"topic": f"topics/{topic}"})
+
+
+class TopicFull(errors.ResourceExhausted):
+    reason = "TOPIC_FULL"
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__(
+            f"topics/{topic} has {limit} subscribers, which is the most it takes",
+            metadata={"topic": f"topics/{topic}", "limit": str(limit)},
+        )
+
+
+class ScheduleNotFound(errors.NotFound):
+    reason = "SCHEDULE_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}", metadata={"schedule": name})
+
+
+class ScheduleAlreadyExists(errors.AlreadyExists):
+    reason = "SCHEDULE_ALREADY_EXISTS"
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(f"schedules/{schedule} exists already", metadata={"schedule": f"schedules/{schedule}"})
+
+
+class EtagMismatch(errors.Aborted):
+    reason = "ETAG_MISMATCH"
+
+    def __init__(self, etag: str) -> None:
+        super().__init__(f"it has changed since etag {etag!r}; read it again", metadata={"etag": etag})
+
+
+class PolicyDenied(errors.PermissionDenied):
+    reason = "POLICY_DENIED"
+
+    def __init__(self, actor: str, target: str, action: str, detail: str) -> None:
+        super().__init__(
+            f"{actor} may not {action} {target}: {detail}",
+            metadata={"actor": actor, "target": target, "action": action, "detail": detail},
+        )
+
+
+class SessionAlreadyExists(errors.FailedPrecondition):
+    reason = "SESSION_ALREADY_EXISTS"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"{session} exists; spawn with USE_EXISTING to go on with it", metadata={"session": session})
+
+
+class SessionPersistent(errors.FailedPrecondition):
+    reason = "SESSION_PERSISTENT"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"{session} is persistent and is not replaced", metadata={"session": session})
+
+
+class SessionRefused(errors.FailedPrecondition):
+    reason = "SESSION_REFUSED"
+
+    def __init__(self, session: str, refusal: str, message: str) -> None:
+        super().__init__(message, metadata={"session": session, "refusal": refusal})
+
+
+class SpawnLimitReached(errors.ResourceExhausted):
+    reason = "SPAWN_LIMIT_REACHED"
+
+    def __init__(self, what: str, limit: int) -> None:
+        explanation = {
+            "depth": f"at most {limit} generations of children",
+            "fan_out": f"at most {limit} children of a session at work at once",
+        }[what]
+        super().__init__(
+            explanation, metadata={"limit": str(limit), "what": what}, retry_after_s=None if what == "depth" else 5.0
+        )
+
+
+class RequestIdReused(errors.InvalidArgument):
+    reason = errors.REQUEST_ID_REUSED
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"request_id {request_id!r} was used before for a request with other content",
+            metadata={"field": "request_id", "requestId": request_id},
+            violations=(errors.FieldViolation("request_id", "must be new for a new request"),),
+        )
+
+
 class SessionBusy(errors.FailedPrecondition):
     reason = "SESSION_BUSY"
 
@@ -132,3 +225,42 @@ class Draining(errors.Unavailable):
 
 class CallerNotAllowed(errors.PermissionDenied):
     reason = errors.CALLER_NOT_ALLOWED
+
+
+class TurnLimitReached(errors.FailedPrecondition):
+    reason = "TURN_LIMIT_REACHED"
+
+    def __init__(self, turns: int, limit: int) -> None:
+        super().__init__(
+            f"these two sessions answered each other {limit} times in this exchange, which is the most they may",
+            metadata={"limit": str(limit), "turn_count": str(turns)},
+        )
+
+
+class BacklogFull(errors.ResourceExhausted):
+    reason = "BACKLOG_FULL"
+
+    def __init__(self, bot: str, limit: int) -> None:
+        super().__init__(
+            f"{limit} messages wait for {bot}, which is the most it takes; nothing was accepted",
+            metadata={"bot": bot, "limit": str(limit)},
+            retry_after_s=5.0,
+            quota=(errors.FieldViolation(bot, f"at most {limit} waiting messages"),),
+        )
+
+
+class StepsFull(errors.ResourceExhausted):
+    reason = "STEPS_FULL"
+
+    def __init__(self, run: str, limit: int) -> None:
+        super().__init__(
+            f"run {run!r} remembers as many steps as it may: {limit}, of together 16 MiB",
+            metadata={"run": run, "limit": str(limit)},
+        )
+
+
+class NoDecisionPending(errors.FailedPrecondition):
+    reason = "NO_DECISION_PENDING"
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"run {run!r} waits for no decision", metadata={"run": run})

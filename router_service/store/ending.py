@@ -80,26 +80,29 @@ def end(
     row = work.rows.get(message.message_id)
     if row is not None:
         row.state = state
-    work.batch.effects.append(
-        EndedRun(
-            message_id=message.message_id,
-            run=message.run,
-            session=box.session,
-            bot=box.bot,
-            state=state,
-            attempts=message.attempt,
-            epoch=epoch,
-            start_us=message.start_us,
-            end_us=now_us,
-            error_reason=error_reason,
-            error_message=error_message,
-            usage=usage,
-            stop_reason=stop_reason,
-            sender=message.sender,
-            origin_id=message.origin_id,
-            origin_run=message.origin_run,
-        )
+    ended = EndedRun(
+        message_id=message.message_id,
+        run=message.run,
+        session=box.session,
+        bot=box.bot,
+        state=state,
+        attempts=message.attempt,
+        epoch=epoch,
+        start_us=message.start_us,
+        end_us=now_us,
+        error_reason=error_reason,
+        error_message=error_message,
+        usage=usage,
+        stop_reason=stop_reason,
+        sender=message.sender,
+        origin_id=message.origin_id,
+        origin_run=message.origin_run,
     )
+    work.batch.effects.append(ended)
+    if work.spawns:
+        spawn = work.spawns.pop(message.message_id, None)
+        if spawn is not None:
+            work.spawn_ends.append((spawn, ended, reply_text, reply_message))
 
 
 def retry(

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from chassis.clock import Clock
 from router_service.store.accepting import Rules, send
 from router_service.store.bulk import Bulk
+from router_service.store.fan_items import FAN_ITEMS, Fire, Publish, PutSpawn
+from router_service.store.fanning import Fanning
 from router_service.store.items import (
     Begin,
     Cancel,
@@ -42,6 +44,7 @@ from router_service.store.leasing import (
     reject,
     stop_asking,
 )
+from router_service.store.letters import Letters
 from router_service.store.settling import settle
 from router_service.store.work import Box, Work
 
@@ -53,7 +56,9 @@ _Step = Callable[[Work, Any, Rules], None]
 class MailHandler:
     """A `chassis.group_writer.BatchHandler` whose results are the items themselves, filled in."""
 
-    def __init__(self, bulk: Bulk, clock: Clock, rules: Rules, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, bulk: Bulk, clock: Clock, rules: Rules, letters: Letters, draw: Callable[[], float] = random.random
+    ) -> None:
         # Messages whose ends and retries this process is writing to the logs. Looked at on PostgreSQL alone, where the
         # handler runs on the loop that changes it.
         self.unlogged: set[str] = set()
@@ -63,6 +68,7 @@ class MailHandler:
         self._boxes: dict[str, Box] | None = {} if bulk.sqlite else None
         self._uncommitted = False
         self._rules = rules
+        self._fanning = fanning = Fanning(letters, single_process=bulk.sqlite)
         self._steps: Mapping[type[Item], _Step] = {
             Send: send,
             Settle: lambda work, item, rules: settle(work, item, rules, draw),
@@ -77,17 +83,22 @@ class MailHandler:
             StopAsking: stop_asking,
             GiveUp: give_up,
             Logged: _logged,
+            PutSpawn: fanning.put_spawn,
+            Publish: fanning.publish,
+            Fire: fanning.fire,
         }
 
     def __call__(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
         work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6), self._trusted_boxes())
-        _load(work, items)
+        _load(work, items, self._fanning)
         steps, rules, batch = self._steps, self._rules, work.batch
         for item in items:
             item.refusal = None
             item.batch = batch
             steps[type(item)](work, item, rules)
+        self._fanning.announce(work)
         lease_heads(work, self.unlogged)
+        self._fanning.announce(work)  # heads that turned out to have expired
         work.finish()
         return items
 
@@ -103,7 +114,7 @@ class MailHandler:
         return boxes
 
 
-def _load(work: Work, items: Sequence[Item]) -> None:
+def _load(work: Work, items: Sequence[Item], fanning: Fanning) -> None:
     """Locks and copies all that the items are about, in one order."""
     sessions: set[str] = set()
     runs: list[str] = []
@@ -120,11 +131,13 @@ def _load(work: Work, items: Sequence[Item]) -> None:
             for message in mail:
                 sessions.add(message.session)
                 runs.append(message.run)
-        elif not isinstance(item, Logged):
+        elif not isinstance(item, (Logged, *FAN_ITEMS)):
             sessions.add(cast(Grant, item).session)
             if isinstance(item, (Cancel, Due, StopAsking, GiveUp)):
                 ids.append(item.message_id)
+    fanning.load(work, items, sessions, runs)
     if sessions:
+        fanning.load_spawns(work, sessions, runs)
         work.load_boxes(sessions)
     if runs:
         work.load_known(runs)

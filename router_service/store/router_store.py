@@ -16,6 +16,7 @@ from router_service.store import reads
 from router_service.store.accepting import Rules
 from router_service.store.bulk import Bulk
 from router_service.store.ending import LOG_NOTHING
+from router_service.store.letters import Letters
 from router_service.store.mail_handler import MailHandler
 from router_service.store.mail_writer import MailWriter
 
@@ -29,11 +30,11 @@ _SWEPT = tuple(int(state) for state in sorted(TERMINAL - {MessageState.DEAD_LETT
 class RouterStore:
     """Made by `open`; belongs to the event loop that opened it."""
 
-    def __init__(self, database: Database, rules: Rules, clock: Clock) -> None:
+    def __init__(self, database: Database, rules: Rules, clock: Clock, letters: Letters) -> None:
         self._database = database
         self._clock = clock
         self.single_process = database.engine_name == "sqlite"
-        handler = MailHandler(Bulk(database.engine_name), clock, rules)
+        handler = MailHandler(Bulk(database.engine_name), clock, rules, letters)
         self.unlogged = handler.unlogged
         self.mail = MailWriter(database.writer, handler)
 
@@ -44,6 +45,7 @@ class RouterStore:
         *,
         rules: Rules,
         clock: Clock,
+        letters: Letters,
         migrate: bool,
         commit_hook: CommitHook | None = None,
     ) -> "RouterStore":
@@ -51,7 +53,7 @@ class RouterStore:
         database = await Database.open(
             url, migrations=MIGRATIONS, migrate=migrate, clock=clock, commit_hook=commit_hook
         )
-        return cls(database, rules, clock)
+        return cls(database, rules, clock, letters)
 
     def now_us(self) -> int:
         return int(self._clock.now().timestamp() * 1e6)

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from router_service.domain.mail import Lease
+from router_service.domain.mail import EndedRun, Lease
+from router_service.domain.spawning import OpenSpawn
 from router_service.domain.state import MessageState
 from router_service.models import MAILBOX, MESSAGE
 from router_service.store.bulk import Bulk
@@ -230,6 +231,9 @@ class Work:
         # Queued rows that this transaction inserts, by session.
         self.fresh: dict[str, list[list[Any]]] = {}
         self.inserts: list[list[Any]] = []
+        # Tasks of children that are at work, by message, and those that ended here: (child, end, reply text, reply).
+        self.spawns: dict[str, OpenSpawn] = {}
+        self.spawn_ends: list[tuple[OpenSpawn, EndedRun, str, str]] = []
         self._bulk = bulk
         self._known_boxes = known_boxes
         self._updates: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
@@ -329,6 +333,10 @@ class Work:
             self.inserts.clear()
             self.fresh.clear()
         self.flush_updates()
+
+    def select(self, columns: tuple[str, ...], tail: str, keys: Iterable[str]) -> list[list[Any]]:
+        """As `Bulk.select`; sees what is written already."""
+        return self._bulk.select(self.conn, columns, tail, keys)
 
     def execute(self, statement: str, keys: Iterable[str]) -> None:
         self._bulk.execute(self.conn, statement, keys)

@@ -6,7 +6,9 @@ import pytest
 from router_world import Worker, World, draft, running, send, until
 
 from mobot.router.v1 import message_pb2, router_service_pb2
+from router_service.convert.letters import LetterWriter
 from router_service.domain.mail import NewMessage
+from router_service.ids import MessageIds
 from router_service.store import reads
 from router_service.store.accepting import Rules
 from router_service.store.items import Grant, Leased, LoseLease, Offer, Send, Settle
@@ -18,7 +20,9 @@ A = "bots/main/sessions/a"
 
 @pytest.fixture
 async def store(database_url, clock):
-    opened = await RouterStore.open(database_url, rules=Rules(mailbox_limit=100), clock=clock, migrate=True)
+    letters = LetterWriter(MessageIds(clock), max_attempts=5)
+    rules = Rules(mailbox_limit=100)
+    opened = await RouterStore.open(database_url, rules=rules, clock=clock, letters=letters, migrate=True)
     yield opened
     await opened.close()
 
