@@ -26,6 +26,7 @@ def to_hosted_bot(bot: bot_pb2.Bot) -> HostedBot | None:
         recall_budget_tokens=(
             memory.recall_budget_tokens if memory.HasField("recall_budget_tokens") else _RECALL_TOKENS
         ),
+        reflection=memory.reflection,
     )
 
 

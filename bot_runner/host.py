@@ -5,9 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bot_runner.bot_watch import BotWatch
+from bot_runner.brains.distilling import distil_by_rules
 from bot_runner.brains.echo import EchoBrain
 from bot_runner.brains.openai import OpenaiBrain, missing_key
 from bot_runner.hosted_bot import EchoSettings, HostedBot, OpenaiSettings
+from bot_runner.reflection import Distil, Reflecting
 from bot_runner.settings import RunnerSettings
 from bot_sdk.registration import software_version
 from bot_sdk.stubs import Dials, Stubs
@@ -98,11 +100,16 @@ class RunnerHost:
         """The brain, and in one sentence why it cannot take turns, if it cannot."""
         if isinstance(bot.brain, EchoSettings):
             delay_s = bot.brain.word_delay_s
-            return EchoBrain(bot, word_delay_s=self._settings.echo_word_delay_s if delay_s is None else delay_s), ""
+            word_delay_s = self._settings.echo_word_delay_s if delay_s is None else delay_s
+            return _reflecting(bot, EchoBrain(bot, word_delay_s=word_delay_s), distil_by_rules), ""
         return self._openai(bot, bot.brain)
 
     def _openai(self, bot: HostedBot, settings: OpenaiSettings) -> tuple[Brain, str]:
         brain = OpenaiBrain(bot, settings)
         # Turns of a brain that was replaced may still use it, so all are closed together at the end.
         self._closing.append(brain)
-        return brain, missing_key(settings)
+        return _reflecting(bot, brain, brain.distil), missing_key(settings)
+
+
+def _reflecting(bot: HostedBot, brain: Brain, distil: Distil) -> Brain:
+    return Reflecting(brain, distil) if bot.reflection else brain

@@ -42,3 +42,4 @@ class HostedBot:
     tools: tuple[str, ...] = ()
     recall: bool = True
     recall_budget_tokens: int = 1_024
+    reflection: bool = False

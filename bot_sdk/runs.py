@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum, auto
+from typing import Protocol, runtime_checkable
 
 from bot_sdk import convert
 from bot_sdk.appends import AppendQueue
@@ -18,6 +19,18 @@ from chassis.telemetry import CURRENT_TRACEPARENT
 from mobot.router.v1 import message_pb2
 
 Handler = Callable[[Turn], Awaitable[str | None]]
+
+
+@runtime_checkable
+class AfterReply(Protocol):
+    """A handler that wants a word when a run has its committed reply, before the run is completed.
+
+    It is called in every attempt that completes the run, also in one that finds the reply of an earlier attempt and
+    does not call the handler.
+    """
+
+    async def after_reply(self, turn: Turn) -> None: ...
+
 
 STOP_GRACE_S = 3.0
 HANDLER_ERROR = "HANDLER_ERROR"
@@ -207,14 +220,19 @@ class Runs:
         turn, lease = run.turn, run.lease
         try:
             if lease.attempt > 1 and await turn.has_committed_reply():
-                return turn.completion()
+                return await self._completed(run)
             await turn.finish(await run.handler(turn))
-            return turn.completion()
+            return await self._completed(run)
         except LeaseLost:
             _log.warning("turn fenced", extra={"run": lease.run, "epoch": lease.epoch})
             return None
         except Exception as error:  # noqa: BLE001 - a handler's failure ends one attempt, never the worker
             return _failure_of(lease, _cause(error))
+
+    async def _completed(self, run: _Run) -> Result:
+        if isinstance(run.handler, AfterReply) and await run.turn.has_committed_reply():
+            await run.handler.after_reply(run.turn)
+        return run.turn.completion()
 
     async def _end(self, run: _Run) -> Result | None:
         """What is told of a turn that was stopped."""

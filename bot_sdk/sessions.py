@@ -75,6 +75,16 @@ class Sessions:
         response = await answer(self._stubs.session.ListEvents(request, metadata=self._metadata))
         return convert.to_entries(reversed(response.events))
 
+    async def of_run(self, session: str, run: str, *, limit: int = 200) -> tuple[Entry, ...]:
+        """What was said and done in one run, oldest first."""
+        request = session_service_pb2.ListEventsRequest(
+            parent=session,
+            filter=session_service_pb2.EventFilter(kinds=_TALK_AND_TOOLS, run=run, session_uid="*"),
+            page_size=limit,
+        )
+        response = await answer(self._stubs.session.ListEvents(request, metadata=self._metadata))
+        return convert.to_entries(response.events)
+
     async def turn_context(self, session: str, run: str, *, max_events: int = 0, max_bytes: int = 0) -> TurnContext:
         """What a turn of `run` begins or goes on with."""
         request = session_service_pb2.GetTurnContextRequest(

@@ -2,14 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from bot_sdk import convert
 from bot_sdk.appends import AppendQueue
 from bot_sdk.deltas import DeltaPublisher, Draft
 from bot_sdk.errors import LeaseLost, NoReply
 from bot_sdk.events import EventFactory, reply_id
-from bot_sdk.mail import MAX_WAIT_S, Mail
+from bot_sdk.mail import MAX_WAIT_S, Mail, set_destination
 from bot_sdk.memory import MemoryStore, Origin
 from bot_sdk.model import (
     BotProfile,
@@ -77,6 +77,7 @@ class Turn:
         self._stop_reason = ""
         self._steering: list[str] = []
         self._cited: dict[str, None] = {}
+        self._enclosed: list[message_pb2.MessageDraft] = []
         self._closed = False
 
     # What is asked
@@ -261,6 +262,24 @@ class Turn:
             raise NoReply(result)
         return result.reply
 
+    def enclose(
+        self, to: str, text: str, *, key: str, type_: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Mail that is accepted in the very commit that completes this run, and not at all if it ends otherwise.
+
+        An attempt that finds the reply committed does not call the handler again: what must go with every completion
+        is enclosed in the handler's `after_reply`. `key` is the idempotency key.
+        """
+        draft = message_pb2.MessageDraft(
+            source=self.lease.session,
+            parts=convert.text_parts(text),
+            idempotency_key=key,
+            type=type_,
+            metadata=dict(metadata or {}),
+        )
+        set_destination(draft, to)
+        self._enclosed.append(draft)
+
     def heartbeat(self, lease_s: float = 0.0) -> None:
         """Keeps the lease for longer, `lease_s` seconds from now (0: the default); needed only for long silences.
 
@@ -314,6 +333,7 @@ class Turn:
             completion.reply.extend(convert.text_parts(self._reply_text))
         if self._used is not None:
             completion.usage.CopyFrom(convert.from_consumption(self._used))
+        completion.outbox.extend(self._enclosed)
         return completion
 
     def steer(self, text: str) -> None:

@@ -23,12 +23,14 @@ HELP = """\
 I am {name}, an echo: I repeat what you say. I also understand:
 - send scout: hello (mail to another bot or session, without waiting)
 - ask scout: hello (the same, and waits for the reply)
-- remember the sky is blue / recall sky
+- remember the sky is blue / recall sky / memories / forget ID
+- note human: likes tea (into a block that is always before me) / blocks
 - sessions / history
 - count 20 (slowly, to try stopping me)
 - fail / retry (to see how a run ends badly, or is tried again)"""
 
 _MAIL = re.compile(r"(send|ask) +([^\s:]+(?::[^\s:]+)*) *: *(.+)", re.IGNORECASE | re.DOTALL)
+_NOTE = re.compile(r"note +([a-z0-9][a-z0-9_-]{0,63}) *: *(.+)", re.IGNORECASE | re.DOTALL)
 _COUNT = re.compile(r"count +(\d{1,4})", re.IGNORECASE)
 
 
@@ -44,6 +46,9 @@ class EchoBrain:
             "/help": self._help,
             "remember": self._remember,
             "recall": self._recall,
+            "memories": self._memories,
+            "forget": self._forget,
+            "blocks": self._blocks,
             "sessions": self._sessions,
             "history": self._history,
             "fail": self._fail,
@@ -61,12 +66,15 @@ class EchoBrain:
         mail = _MAIL.fullmatch(text)
         if mail is not None:
             return await self._mail(turn, mail[1].lower() == "ask", mail[2], mail[3].strip())
+        note = _NOTE.fullmatch(text)
+        if note is not None:
+            return await self._note(turn, note[1].lower(), note[2].strip())
         count = _COUNT.fullmatch(text)
         if count is not None:
             return " ".join(str(number) for number in range(1, min(int(count[1]), MAX_COUNT) + 1))
         word, _, rest = text.partition(" ")
         command = self._commands.get(word.lower())
-        if command is not None and (word.lower() in ("remember", "recall", "history")) == bool(rest.strip()):
+        if command is not None and (word.lower() in ("remember", "recall", "forget", "history")) == bool(rest.strip()):
             return await command(turn, rest.strip())
         if text.lower() == "history":
             return await self._history(turn, "")
@@ -103,6 +111,27 @@ class EchoBrain:
             return f"That did not work: {result['error']}"
         found = [f"- {memory['text']}" for memory in result["results"]]
         return "\n".join(["I remember:", *found]) if found else f"I remember nothing about {query}."
+
+    async def _memories(self, turn: Turn, _: str) -> str:
+        result = await self._use(turn, "memory_list", {"limit": 20})
+        if "error" in result:
+            return f"That did not work: {result['error']}"
+        rows = [f"- {row['text']} ({row['memory'].rpartition('/')[2]})" for row in result["memories"]]
+        return "\n".join(["I remember:", *rows]) if rows else "I remember nothing yet."
+
+    async def _forget(self, turn: Turn, memory: str) -> str:
+        result = await self._use(turn, "memory_forget", {"memory": memory})
+        return f"Forgotten: {memory}" if result["status"] == "ok" else f"That did not work: {result['error']}"
+
+    async def _note(self, turn: Turn, block: str, text: str) -> str:
+        known = any(each.id == block for each in await turn.memory.blocks())
+        action = "append" if known else "write"
+        result = await self._use(turn, "block_edit", {"block": block, "action": action, "text": text})
+        return f"{block}: {result['text']}" if result["status"] == "ok" else f"That did not work: {result['error']}"
+
+    async def _blocks(self, turn: Turn, _: str) -> str:
+        blocks = [f"{block.id}: {block.text}" for block in await turn.memory.blocks()]
+        return "\n".join(blocks) if blocks else "I have no blocks."
 
     async def _sessions(self, turn: Turn, _: str) -> str:
         result = await self._use(turn, "sessions_list", {"limit": 20})

@@ -9,15 +9,17 @@ This module is light; what needs pydantic-ai is in `openai_model`, imported with
 import asyncio
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bot_runner.brains import distilling
 from bot_runner.hosted_bot import HostedBot, OpenaiSettings
 from bot_runner.recall import recall
+from bot_runner.reflection import Fact
 from bot_runner.tools.catalog import tools_of
 from bot_sdk.errors import Permanent
-from bot_sdk.model import Consumption, Recollection
+from bot_sdk.model import Consumption, Entry, Recollection, Said
 from bot_sdk.steps import CommittedCall
 from bot_sdk.turn import Turn
 from chassis import resource_names
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from bot_runner.brains.openai_model import ChatModel, Round, Transcript
 
 KEY_MISSING = "MODEL_KEY_MISSING"
+_KNOWN = 10
 _MAX_CONTEXT_BYTES = 8 * 1024 * 1024
 
 
@@ -76,6 +79,24 @@ class OpenaiBrain:
             if turn.streamed:
                 await turn.say()
             await self._use_tools(turn, transcript, answer)
+
+    async def distil(self, turn: Turn, talk: Sequence[Entry]) -> Sequence[Fact]:
+        """What is worth remembering of a run, as the model sees it."""
+        said = "\n".join(entry.text for entry in talk if isinstance(entry, Said))
+        if not said.strip():
+            return ()
+        model = await self._load()
+        known = await turn.memory.search(said, limit=_KNOWN)
+        exchange = distilling.told(talk, [memory.text for memory in known])
+        transcript = model.transcript(
+            instructions=distilling.INSTRUCTIONS,
+            summary="",
+            history=(),
+            message=replace(turn.message, text=exchange, source=""),
+        )
+        pieces: list[str] = []
+        await model.ask(transcript, {}, pieces.append)
+        return distilling.facts_in("".join(pieces))
 
     async def _load(self) -> "ChatModel":
         async with self._loading:

@@ -11,6 +11,7 @@ class FakeMemory(memory_service_pb2_grpc.MemoryServiceServicer):
         self.request_ids: dict[str, memory_pb2.Memory] = {}
         self.blocks: dict[str, block_pb2.Block] = {}
         self.block_requests: dict[str, block_pb2.Block] = {}
+        self.near: list[memory_pb2.NearDuplicate] = []
         self.changed_by_others = 0
         self.unavailable = False
         self.lose_answers = 0
@@ -45,7 +46,10 @@ class FakeMemory(memory_service_pb2_grpc.MemoryServiceServicer):
         if self.lose_answers:
             self.lose_answers -= 1
             raise errors.Unavailable("the answer was lost", reason=errors.DRAINING)
-        return memory_service_pb2.PutMemoryResponse(result=memory_pb2.PutResult(outcome=outcome, memory=memory))
+        near = self.near if request.draft.near_duplicate_limit else []
+        return memory_service_pb2.PutMemoryResponse(
+            result=memory_pb2.PutResult(outcome=outcome, memory=memory, near_duplicates=near)
+        )
 
     async def SearchMemories(self, request, context):
         if self.unavailable:

@@ -287,6 +287,8 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         worker.in_flight -= 1
         touched.append(mailbox)
         self.replies[completion.run] = "".join(part.text for part in completion.reply)
+        for draft in completion.outbox:
+            await self.accept(draft, mailbox.session.partition("/sessions/")[0])
         return await self._close(mailbox, completion, message_pb2.MESSAGE_STATE_SUCCEEDED)
 
     async def _fail(self, worker, failure, touched):

@@ -127,7 +127,8 @@ class FakeSession(session_service_pb2_grpc.SessionServiceServicer):
         events = [
             event
             for event in log.events
-            if (not request.filter.kinds or event.WhichOneof("payload") in request.filter.kinds)
+            if (not request.filter.run or event.run == request.filter.run)
+            and (not request.filter.kinds or event.WhichOneof("payload") in request.filter.kinds)
             and (not request.filter.before_sequence or event.sequence < request.filter.before_sequence)
         ]
         if request.descending:
