@@ -13,6 +13,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from chassis.accepting import Acceptors, Registrar
 from chassis.clock import Clock, SystemClock
 from chassis.identity import Authenticator
 from chassis.interceptors import server_chain
@@ -48,7 +49,8 @@ class Service:
 
     `name` is short ("session"), `full_name` as in its proto ("mobot.session.v1.SessionService"). `register` is the
     generated `add_XServicer_to_server`. `ready` tells whether the service can do its work now. `end_watches` ends all
-    long streams with Unavailable, reason DRAINING. `close` comes last and disposes of stores.
+    long streams with Unavailable, reason DRAINING. `close` comes last and disposes of stores. `busy` names the unary
+    methods ("SendMessage") that are called by the thousand.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Service:
     ready: Callable[[], Awaitable[bool]]
     end_watches: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    busy: Sequence[str] = ()
 
 
 class ServiceHost:
@@ -100,11 +103,17 @@ class ServiceHost:
         self._chain = chain
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._acceptors: Acceptors | None = None
         self._readiness: asyncio.Task[None] | None = None
         self._closed = False
         self.local_handlers = LocalHandlers(service.name, chain)
         service.register(service.servicer, self.local_handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.local_handlers)
+
+    @property
+    def lets_many_in(self) -> bool:
+        """Whether calls of the busy methods are let in many at a time."""
+        return self._acceptors is not None and self._acceptors.active
 
     async def start(self) -> Mapping[str, int]:
         """Binds and serves. Returns address -> port as bound (0 for a Unix socket).
@@ -114,14 +123,17 @@ class ServiceHost:
             FailedPrecondition: the address cannot be listened on for another reason.
         """
         server = self._server = grpc.aio.server(interceptors=self._chain, options=_OPTIONS)
-        self.service.register(self.service.servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        busy = [f"/{self.service.full_name}/{method}" for method in self.service.busy]
+        registrar = Registrar(server, busy)
+        self.service.register(self.service.servicer, registrar)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         if self._reflection:
             names = (self.service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         await self._set_health(serving=False)
         ports = {address: bind(server, address, self._credentials, self._setting) for address in self._listen}
         await server.start()
+        self._acceptors = Acceptors(server, self.local_handlers, busy)
         ready = await self.service.ready()
         await self._set_health(serving=ready)
         self._readiness = asyncio.get_running_loop().create_task(self._follow_readiness(serving=ready))
@@ -151,6 +163,8 @@ class ServiceHost:
         if server is not None:
             stops.append(server.stop(self._grace_s))
         await asyncio.gather(*stops)
+        if self._acceptors is not None:
+            await self._acceptors.wait()
         await self.service.close()
 
     async def _follow_readiness(self, *, serving: bool) -> None:

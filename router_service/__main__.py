@@ -41,6 +41,7 @@ async def compose(
         ready=router.ready,
         end_watches=router.end_watches,
         close=router.close,
+        busy=("SendMessage",),
     )
 
 

@@ -97,6 +97,7 @@ async def compose(
         ready=ready,
         end_watches=end_watches,
         close=close,
+        busy=("AppendEvents", "GetTurnContext"),
     )
 
 

@@ -195,7 +195,7 @@ class EventCalls(Calls):
                 read.append(item)
         results = iter(await self._store.append_many(read))
         return [
-            _to_outcome(append.session, refusals[number] if number in refusals else next(results))
+            _to_outcome(append.session, refusals[number] if number in refusals else next(results), return_sessions)
             for number, append in enumerate(appends)
         ]
 
@@ -316,10 +316,14 @@ class EventCalls(Calls):
         return message
 
 
-def _to_outcome(name: str, result: Appended | AppError) -> session_service_pb2.AppendOutcome:
+def _to_outcome(
+    name: str,
+    result: Appended | AppError,
+    with_session: bool,
+) -> session_service_pb2.AppendOutcome:
     if isinstance(result, AppError):
         return session_service_pb2.AppendOutcome(refusal=to_proto_refusal(name, result))
     outcome = session_service_pb2.AppendOutcome(sequences=result.sequences, duplicates=result.duplicates)
-    if result.session is not None:
+    if with_session and result.session is not None:
         outcome.session.CopyFrom(sessions.to_proto_session(result.session))
     return outcome

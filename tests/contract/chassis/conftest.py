@@ -1,9 +1,10 @@
-"""The test service, reached over a local channel, TCP and a Unix socket alike."""
+"""The test service, reached over a local channel, TCP and a Unix socket alike, and accepting by the dozen."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
-from wire_world import SECRET, Lifecycle, Servicer, Stub, World, make_service
+from wire_world import SECRET, UNARY, Lifecycle, Servicer, Stub, World, make_service
 
 from chassis.clock import FakeClock
 from chassis.identity import Authenticator
@@ -11,14 +12,17 @@ from chassis.server import ServiceHost
 from chassis.telemetry import Telemetry
 
 
-@pytest.fixture(params=["local", "tcp", "unix"])
+@pytest.fixture(params=["local", "tcp", "unix", "busy"])
 async def world(request, tmp_path) -> AsyncIterator[World]:
     servicer = Servicer()
     lifecycle = Lifecycle()
     telemetry = Telemetry.off()
-    listen = {"local": [], "tcp": ["127.0.0.1:0"], "unix": [f"unix:{tmp_path}/test.sock"]}[request.param]
+    listen = {"local": [], "unix": [f"unix:{tmp_path}/test.sock"]}.get(request.param, ["127.0.0.1:0"])
+    service = make_service(servicer, lifecycle)
+    if request.param == "busy":
+        service = replace(service, busy=UNARY)
     host = ServiceHost(
-        make_service(servicer, lifecycle),
+        service,
         authenticator=Authenticator(SECRET),
         listen=listen,
         grace_s=0.3,
@@ -27,8 +31,9 @@ async def world(request, tmp_path) -> AsyncIterator[World]:
         ready_interval_s=0.01,
     )
     ports = await host.start()
-    target = {"local": "local:", "tcp": f"127.0.0.1:{ports.get('127.0.0.1:0')}", "unix": "".join(listen)}
-    running = World(request.param, servicer, lifecycle, host, target[request.param], telemetry)
+    tcp = f"127.0.0.1:{ports.get('127.0.0.1:0')}"
+    target = {"local": "local:", "unix": "".join(listen)}.get(request.param, tcp)
+    running = World(request.param, servicer, lifecycle, host, target, telemetry)
     yield running
     for dialer in running.dialers:
         await dialer.close()

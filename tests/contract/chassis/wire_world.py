@@ -158,6 +158,9 @@ _KINDS = {
 }
 
 
+UNARY = tuple(name for name, kind in _KINDS.items() if kind is grpc.unary_unary_rpc_method_handler)
+
+
 def register(servicer: Servicer, server: Any) -> None:
     handlers = {name: kind(getattr(servicer, name)) for name, kind in _KINDS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FULL_NAME, handlers),))
