@@ -23,7 +23,7 @@ async def compose(
     *,
     dialer: "Dialer",
     clock: "Clock",
-    telemetry: "Telemetry",  # noqa: ARG001 - every service is composed alike; this one has no meters of its own
+    telemetry: "Telemetry",
 ) -> "Service":
     """The service, ready to be hosted.
 
@@ -38,8 +38,10 @@ async def compose(
     from chassis.server import Service
     from mobot.registry.v1 import registry_service_pb2_grpc
     from mobot.session.v1 import session_service_pb2_grpc
+    from session_service.convert.derived import derive
     from session_service.convert.events import encode_change
     from session_service.convert.tokens import WatchTokens
+    from session_service.feed.follower import Follower, add_meters
     from session_service.feed.hub import Hub
     from session_service.feed.watch import Patience
     from session_service.servicer import SessionServicer
@@ -60,6 +62,9 @@ async def compose(
     store.listen(hub)
     secret = await store.secret()
     await hub.start()
+    follower = Follower(store, derive, delay_s=settings.index_delay_s)
+    await follower.start()
+    add_meters(telemetry.registry, follower)
     rooms = Rooms(
         store=store,
         hub=hub,
@@ -86,6 +91,7 @@ async def compose(
         hub.end_watches()
 
     async def close() -> None:
+        await follower.close()
         await hub.close()
         await store.close()
 

@@ -36,4 +36,7 @@ class SessionSettings(MobotSettings):
     purge_after_days: float = Field(
         30.0, ge=0, le=3650, description="Days a deleted session can be undeleted before its purge time."
     )
+    index_delay_s: float = Field(
+        0.5, ge=0, le=60, description="Seconds after an append until its words are indexed for search."
+    )
     bot_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which a bot is remembered to exist.")

@@ -48,7 +48,7 @@ class World:
         self.clock = FakeClock()
         self._wire = wire
         self._chassis = ChassisSettings(data_dir=data_dir, token=SECRET)
-        self._settings = SessionSettings(database_url=url, **settings)
+        self._settings = SessionSettings(database_url=url, **{"index_delay_s": 0.0, **settings})
         self._channels: list[grpc.aio.Channel] = []
 
     async def start(self) -> None:

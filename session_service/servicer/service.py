@@ -1,8 +1,9 @@
 """The servicer: all its calls in one class."""
 
 from session_service.servicer.events import EventCalls
+from session_service.servicer.reports import ReportCalls
 from session_service.servicer.sessions import SessionCalls
 
 
-class SessionServicer(SessionCalls, EventCalls):
+class SessionServicer(SessionCalls, EventCalls, ReportCalls):
     """What it does not define answers UNIMPLEMENTED, by the generated base class."""

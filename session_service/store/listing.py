@@ -74,7 +74,7 @@ def list_sessions(
     count: bool,
 ) -> Page:
     as_of = head_position(conn)
-    conditions = _conditions(conn, which)
+    conditions = conditions_of(conn, which)
     total = 0
     if count:
         total = conn.execute(select(func.count()).select_from(SESSION).where(*conditions)).scalar_one()
@@ -190,7 +190,7 @@ def _page(
     return sessions[offset : offset + limit]
 
 
-def _conditions(conn: Connection, which: SessionFilter) -> list[ColumnElement[bool]]:
+def conditions_of(conn: Connection, which: SessionFilter) -> list[ColumnElement[bool]]:
     states = [int(state) for state in which.states]
     conditions: list[ColumnElement[bool]] = [_c.state == states[0] if len(states) == 1 else _c.state.in_(states)]
     if which.bots is not None:

@@ -69,11 +69,22 @@ class Store:
         self._writer = database.writer
         self.heads = HeadCache()
         self._kind = self._writer.kind("session", self._handle, after_commit=self._announce, brief=True)
+        self._bulk_kind = self._writer.kind("session bulk", self._handle, after_commit=self._announce)
         self._listener: Listener | None = None
+        self._ring: Callable[[int], None] | None = None
         self._swept = 0
 
     def listen(self, listener: Listener) -> None:
         self._listener = listener
+
+    def follow(self, ring: Callable[[int], None]) -> None:
+        """`ring` is told the newest position after each commit, on the loop."""
+        self._ring = ring
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their commit."""
+        return self._writer.queued
 
     async def ping(self) -> None:
         await self._database.ping()
@@ -100,6 +111,15 @@ class Store:
         """
         written: Written[T | Replayed] = await self._writer.submit(self._kind, _Write(act, claim))
         return written.value
+
+    async def write_bulk(self, act: Callable[[Transaction], T], claim: Claim | None = None) -> T | Replayed:
+        """As `write`, for a change of thousands of rows, which must not run on the loop."""
+        written: Written[T | Replayed] = await self._writer.submit(self._bulk_kind, _Write(act, claim))
+        return written.value
+
+    async def derive(self, act: Callable[[Connection], T]) -> T:
+        """Runs a write to what is made from the log, and to nothing else."""
+        return await self._writer.run(act)
 
     async def write_each(self, acts: Sequence[Callable[[Transaction], T]]) -> list[T | AppError]:
         """Runs changes in one commit, in order; a value or a refusal for each."""
@@ -130,10 +150,10 @@ class Store:
         return results
 
     def _announce(self, results: Sequence[Written[Any]]) -> None:
-        if self._listener is None:
-            return
         events = [event for result in results for event in result.events]
-        if events:
+        if events and self._ring is not None:
+            self._ring(events[-1].position)
+        if events and self._listener is not None:
             self._listener.committed(events, [session for result in results for session in result.sessions])
 
     # Reads.
