@@ -25,6 +25,7 @@ from memory_service.domain.operation import OperationKind
 from memory_service.operations.runner import OperationRunner, OperationWorker
 from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
+from memory_service.store.grant_store import GrantStore
 from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import Limits, MemoryStore
 from mobot.memory.v1 import memory_service_pb2_grpc
@@ -59,11 +60,19 @@ async def compose(
     store = MemoryStore(database, clock=clock, new_id=new_id, limits=limits)
     workers: dict[OperationKind, OperationWorker] = {}
     operations = OperationStore(store.transactions, undo={kind: worker.undo for kind, worker in workers.items()})
+    grants = GrantStore(store.transactions)
     runner = OperationRunner(operations, workers, owner=new_id(), clock=clock)
     runner.start()
     # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
-    servicer = MemoryServicer(store=store, operations=operations, pages=Pages(secret), clock=clock)  # type: ignore[abstract]
-    sweeper = asyncio.create_task(_sweep(store, operations, settings.sweep_interval_s), name="memory-sweeper")
+    servicer = MemoryServicer(  # type: ignore[abstract]
+        store=store,
+        grants=grants,
+        operations=operations,
+        pages=Pages(secret),
+        clock=clock,
+        new_id=new_id,
+    )
+    sweeper = asyncio.create_task(_sweep(store, operations, grants, settings.sweep_interval_s), name="memory-sweeper")
 
     async def ready() -> bool:
         try:
@@ -92,13 +101,14 @@ async def compose(
     )
 
 
-async def _sweep(store: MemoryStore, operations: OperationStore, interval_s: float) -> None:
+async def _sweep(store: MemoryStore, operations: OperationStore, grants: GrantStore, interval_s: float) -> None:
     """For as long as the service runs. A sweep that fails is made up for by the next one."""
     while True:
         await asyncio.sleep(interval_s)
         try:
             purged = await store.sweep()
             await operations.forget_ended()
+            await grants.forget_old()
         except AppError as error:
             _log.warning("sweep failed", extra={"reason": error.reason, "code": error.code})
         else:

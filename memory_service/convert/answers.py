@@ -3,15 +3,16 @@
 import grpc
 
 from memory_service.convert.memories import to_proto_memory, to_proto_time
+from memory_service.domain.grant import Reach
 from memory_service.store.ledger import PutAnswer, PutShown
 from memory_service.store.stats import Stats
 from mobot.memory.v1 import memory_pb2, memory_service_pb2
 
 
-def to_proto_put(answer: PutAnswer) -> memory_pb2.PutResult:
+def to_proto_put(answer: PutAnswer, reach: Reach | None = None) -> memory_pb2.PutResult:
     if isinstance(answer, PutShown):
         return memory_pb2.PutResult(
-            outcome=memory_pb2.PutOutcome.ValueType(answer.outcome), memory=to_proto_memory(answer.memory)
+            outcome=memory_pb2.PutOutcome.ValueType(answer.outcome), memory=to_proto_memory(answer.memory, reach)
         )
     code: int = grpc.StatusCode[answer.code].value[0]
     return memory_pb2.PutResult(

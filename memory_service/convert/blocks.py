@@ -8,6 +8,7 @@ from chassis.errors import field_invalid
 from memory_service.convert import checks
 from memory_service.convert.memories import to_proto_time
 from memory_service.domain.block import Block, BlockPatch
+from memory_service.domain.grant import Reach
 from mobot.memory.v1 import block_pb2, memory_pb2
 
 _MAX_CHARACTERS = 32_000
@@ -15,9 +16,12 @@ _MAX_DESCRIPTION = 512
 _WRITABLE = ("text", "description", "max_characters", "read_only", "order")
 
 
-def to_proto_block(block: Block) -> block_pb2.Block:
+def to_proto_block(block: Block, reach: Reach | None = None) -> block_pb2.Block:
+    """As the caller with that reach sees it; the owner without one."""
+    grant = None if reach is None else reach.grant_of_block(block.id)
     return block_pb2.Block(
         name=block.name,
+        grant="" if grant is None else grant.name,
         text=block.content.text,
         description=block.content.description,
         max_characters=block.content.max_characters,

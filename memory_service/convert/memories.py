@@ -13,6 +13,7 @@ from chassis import resource_names
 from chassis.errors import AppError, field_invalid
 from memory_service.convert import checks
 from memory_service.domain.errors import MemoryTextTooLong
+from memory_service.domain.grant import Reach
 from memory_service.domain.memory import (
     DEFAULT_IMPORTANCE,
     Content,
@@ -38,7 +39,8 @@ _Values = dict[str, Any]
 _Reader = Callable[[str, memory_pb2.Memory], Any]
 
 
-def to_proto_memory(shown: Shown) -> memory_pb2.Memory:
+def to_proto_memory(shown: Shown, reach: Reach | None = None) -> memory_pb2.Memory:
+    """As the caller with that reach sees it; the owner without one."""
     if isinstance(shown, Purged):
         return memory_pb2.Memory(name=shown.name, uid=shown.uid)
     content, provenance = shown.content, shown.provenance
@@ -72,6 +74,9 @@ def to_proto_memory(shown: Shown) -> memory_pb2.Memory:
         use_count=shown.use_count,
         use_time=to_proto_time(shown.use_time),
     )
+    grant = None if reach is None else reach.grant_of(shown)
+    if grant is not None:
+        message.grant = grant.name
     if content.metadata:
         message.metadata.SetInParent()
         message.metadata.update(json.loads(content.metadata))

@@ -9,6 +9,7 @@ from memory_service.convert.filters import from_proto_filter
 from memory_service.convert.memories import to_proto_memory
 from memory_service.convert.names import parse_memory
 from memory_service.domain.errors import QueryEmpty
+from memory_service.domain.grant import Reach
 from memory_service.domain.search import DEPTH, MAX_QUERY_WORDS, Found, Hit, SearchQuery, excerpt, matched_words
 from memory_service.domain.words import query_words
 from memory_service.store.memories import MemoryRef
@@ -65,9 +66,9 @@ def from_proto_search(request: memory_service_pb2.SearchMemoriesRequest, *, size
     )
 
 
-def to_proto_hit(hit: Hit, search: Search) -> memory_service_pb2.SearchHit:
+def to_proto_hit(hit: Hit, search: Search, reach: Reach | None = None) -> memory_service_pb2.SearchHit:
     message = memory_service_pb2.SearchHit(
-        memory=to_proto_memory(hit.memory),
+        memory=to_proto_memory(hit.memory, reach),
         score=hit.score,
         excerpt=excerpt(hit.memory.content.text, search.query.words),
     )

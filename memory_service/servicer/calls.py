@@ -5,11 +5,15 @@ from typing import Any
 import grpc.aio
 
 from chassis import resource_names
-from chassis.clock import Clock
+from chassis.clock import Clock, IdFactory
+from chassis.identity import caller
+from chassis.telemetry import current_trace_id
 from memory_service.convert.names import parse_block
 from memory_service.convert.requests import Pages
 from memory_service.domain import access
 from memory_service.domain.errors import BlockNotFound, MemoryNotFound
+from memory_service.domain.grant import NO_REACH, GrantAccess, Reach
+from memory_service.store.grant_store import GrantStore
 from memory_service.store.memories import MemoryRef
 from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import MemoryStore
@@ -20,11 +24,49 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Calls:
     """Everything that calls need comes in through the constructor."""
 
-    def __init__(self, *, store: MemoryStore, operations: OperationStore, pages: Pages, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: MemoryStore,
+        grants: GrantStore,
+        operations: OperationStore,
+        pages: Pages,
+        clock: Clock,
+        new_id: IdFactory,
+    ) -> None:
         self._store = store
+        self._grants = grants
         self._operations = operations
         self._pages = pages
         self._clock = clock
+        self._new_id = new_id
+
+    async def _reach(self, bot: str, needed: GrantAccess, method: str) -> Reach:
+        """What the caller reaches of the bot's memory: all that is its own, or what grants lend it."""
+        return await self._grants.reach(caller().actor, bot, needed, method=method, trace_id=current_trace_id())
+
+    async def _reach_memory(self, ref: MemoryRef, needed: GrantAccess, method: str) -> Reach:
+        """Raises: MemoryNotFound, when the caller reaches nothing of the bot's memory."""
+        reach = await self._reach(ref.bot, needed, method)
+        if reach is NO_REACH:
+            raise MemoryNotFound(ref.name)
+        return reach
+
+    async def _reach_to_put(self, parent: str, method: str) -> Reach:
+        """Raises: MemoryNotFound, as for a memory that is not there."""
+        reach = await self._reach(resource_names.parse_bot(parent, field="parent"), GrantAccess.WRITE, method)
+        if reach is NO_REACH:
+            raise MemoryNotFound(parent)
+        return reach
+
+    async def _reach_block(self, name: str, needed: GrantAccess, method: str, field: str = "name") -> tuple[Reach, str]:
+        """The reach and the block's id. Raises: BlockNotFound."""
+        bot, block_id = parse_block(name, field)
+        reach = await self._reach(bot, needed, method)
+        if reach is NO_REACH:
+            raise BlockNotFound(name)
+        reach.check_block(block_id)
+        return reach, block_id
 
 
 def writable_bot(actor: str, parent: str) -> str:

@@ -2,7 +2,10 @@
 
 # ruff: noqa: ARG002 - the signatures are gRPC's
 
+from dataclasses import replace
+
 from chassis import resource_names
+from chassis.errors import field_invalid
 from chassis.identity import caller
 from memory_service.convert.answers import to_proto_mark, to_proto_put
 from memory_service.convert.checks import MAX_ETAG, required, text
@@ -16,8 +19,8 @@ from memory_service.convert.memories import (
 )
 from memory_service.convert.names import parse_memory, parse_memory_version
 from memory_service.convert.requests import page_size, to_ticket
-from memory_service.domain import access
-from memory_service.servicer.calls import Calls, Context, own_memory, writable_bot
+from memory_service.domain.grant import GrantAccess
+from memory_service.servicer.calls import Calls, Context, own_memory
 from memory_service.store.lists import ListQuery
 from mobot.memory.v1 import memory_service_pb2 as pb
 
@@ -25,39 +28,45 @@ from mobot.memory.v1 import memory_service_pb2 as pb
 class MemoryCalls(Calls):
     async def PutMemory(self, request: pb.PutMemoryRequest, context: Context) -> pb.PutMemoryResponse:
         who = caller().actor
-        bot = writable_bot(who, request.parent)
+        reach = await self._reach_to_put(request.parent, "PutMemory")
         draft = from_proto_draft("draft", request.draft, principal=who, now=self._clock.now())
-        put = await self._store.put_memory(bot, draft, to_ticket(request, request.request_id, who))
-        return pb.PutMemoryResponse(result=to_proto_put(put))
+        put = await self._store.put_memory(reach, draft, to_ticket(request, request.request_id, who))
+        return pb.PutMemoryResponse(result=to_proto_put(put, reach))
 
     async def BatchPutMemories(
         self, request: pb.BatchPutMemoriesRequest, context: Context
     ) -> pb.BatchPutMemoriesResponse:
         who = caller().actor
-        bot = writable_bot(who, request.parent)
+        reach = await self._reach_to_put(request.parent, "BatchPutMemories")
         drafts = from_proto_drafts(request.drafts, principal=who, now=self._clock.now(), atomic=request.atomic)
         ticket = to_ticket(request, request.request_id, who)
-        answers = await self._store.put_memories(bot, drafts, ticket, atomic=request.atomic)
-        return pb.BatchPutMemoriesResponse(results=[to_proto_put(answer) for answer in answers])
+        answers = await self._store.put_memories(reach, drafts, ticket, atomic=request.atomic)
+        return pb.BatchPutMemoriesResponse(results=[to_proto_put(answer, reach) for answer in answers])
 
     async def GetMemory(self, request: pb.GetMemoryRequest, context: Context) -> pb.GetMemoryResponse:
-        memory = await self._store.get_memory(own_memory(caller().actor, parse_memory(request.name)))
-        return pb.GetMemoryResponse(memory=to_proto_memory(memory))
+        ref = parse_memory(request.name)
+        reach = await self._reach_memory(ref, GrantAccess.READ, "GetMemory")
+        memory = await self._store.get_memory(ref)
+        reach.check(memory)
+        await self._grants.record(reach, [memory])
+        return pb.GetMemoryResponse(memory=to_proto_memory(memory, reach))
 
     async def ListMemories(self, request: pb.ListMemoriesRequest, context: Context) -> pb.ListMemoriesResponse:
-        bot = access.readable(caller().actor, resource_names.parse_bot(request.parent, field="parent"))
+        bot = resource_names.parse_bot(request.parent, field="parent")
         order, descending = from_proto_order(request.order_by)
+        reach = await self._reach(bot, GrantAccess.READ, "ListMemories")
         query = ListQuery(
-            selected=from_proto_filter(request.filter),
+            selected=replace(from_proto_filter(request.filter), slices=reach.slices),
             order=order,
             descending=descending,
             size=page_size(request.page_size),
             after=self._pages.place(request, request.page_token),
             show_deleted=request.show_deleted,
         )
-        page = await self._store.list_memories(bot, query)
+        page = await self._store.list_memories(reach.bot, query)
+        await self._grants.record(reach, page.items)
         return pb.ListMemoriesResponse(
-            memories=[to_proto_memory(memory) for memory in page.items],
+            memories=[to_proto_memory(memory, reach) for memory in page.items],
             next_page_token=self._pages.next(request, page.next),
             as_of=to_proto_mark(page.revision),
         )
@@ -65,20 +74,24 @@ class MemoryCalls(Calls):
     async def UpdateMemory(self, request: pb.UpdateMemoryRequest, context: Context) -> pb.UpdateMemoryResponse:
         who = caller().actor
         required("memory", request.HasField("memory"))
-        ref = own_memory(who, parse_memory(request.memory.name, "memory.name"))
+        ref = parse_memory(request.memory.name, "memory.name")
+        reach = await self._reach_memory(ref, GrantAccess.WRITE, "UpdateMemory")
         etag = text("memory.etag", request.memory.etag, MAX_ETAG)
         change = from_proto_change(request.memory, request.update_mask, now=self._clock.now())
         ticket = to_ticket(request, request.request_id, who)
-        memory = await self._store.update_memory(ref, etag, change, who, ticket)
-        return pb.UpdateMemoryResponse(memory=to_proto_memory(memory))
+        memory = await self._store.update_memory(ref, etag, change, who, ticket, reach)
+        return pb.UpdateMemoryResponse(memory=to_proto_memory(memory, reach))
 
     async def DeleteMemory(self, request: pb.DeleteMemoryRequest, context: Context) -> pb.DeleteMemoryResponse:
         who = caller().actor
-        ref = own_memory(who, parse_memory(request.name))
+        ref = parse_memory(request.name)
+        reach = await self._reach_memory(ref, GrantAccess.WRITE, "DeleteMemory")
+        if reach.is_lent and request.purge:
+            raise field_invalid("purge", "must be false through a grant; the owner alone removes for good")
         etag = text("etag", request.etag, MAX_ETAG)
         ticket = to_ticket(request, request.request_id, who)
-        memory = await self._store.delete_memory(ref, etag, who, ticket, purge=request.purge)
-        return pb.DeleteMemoryResponse(memory=to_proto_memory(memory))
+        memory = await self._store.delete_memory(ref, etag, who, ticket, reach, purge=request.purge)
+        return pb.DeleteMemoryResponse(memory=to_proto_memory(memory, reach))
 
     async def UndeleteMemory(self, request: pb.UndeleteMemoryRequest, context: Context) -> pb.UndeleteMemoryResponse:
         who = caller().actor

@@ -1,6 +1,7 @@
 """The servicer: the calls of every part in one class."""
 
 from memory_service.servicer.blocks import BlockCalls
+from memory_service.servicer.granting import GrantCalls
 from memory_service.servicer.memories import MemoryCalls
 from memory_service.servicer.operating import OperationCalls
 from memory_service.servicer.searching import SearchCalls
@@ -9,6 +10,12 @@ from mobot.memory.v1 import memory_service_pb2_grpc
 
 
 class MemoryServicer(
-    MemoryCalls, SearchCalls, BlockCalls, OperationCalls, StatsCalls, memory_service_pb2_grpc.MemoryServiceServicer
+    MemoryCalls,
+    SearchCalls,
+    BlockCalls,
+    GrantCalls,
+    OperationCalls,
+    StatsCalls,
+    memory_service_pb2_grpc.MemoryServiceServicer,
 ):
     """Calls that it does not have answer UNIMPLEMENTED, by the generated base class."""

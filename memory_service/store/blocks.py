@@ -41,17 +41,16 @@ def find_block_version(conn: Connection, namespace: Namespace, present: Block, v
     return None if row is None else _version_from_row(row, present)
 
 
-def list_blocks(conn: Connection, bot: str, size: int, after: Position) -> Page[Block]:
-    namespace = read_namespace(conn, bot)
+def read_blocks(conn: Connection, namespace: Namespace, limit: int | None = None, after: Position = ()) -> list[Block]:
+    """In their order; `after` is the place of the last one that is not wanted."""
     query = select(BLOCK).where(BLOCK.c.namespace == namespace.key)
     if after:
         position, block_id = after
         query = query.where(
             or_(BLOCK.c.position > position, and_(BLOCK.c.position == position, BLOCK.c.block_id > block_id))
         )
-    rows = conn.execute(query.order_by(BLOCK.c.position, BLOCK.c.block_id).limit(size + 1)).mappings().all()
-    place = (rows[size - 1]["position"], rows[size - 1]["block_id"]) if len(rows) > size else ()
-    return Page(tuple(_from_row(row, bot) for row in rows[:size]), place, namespace.revision)
+    rows = conn.execute(query.order_by(BLOCK.c.position, BLOCK.c.block_id).limit(limit)).mappings()
+    return [_from_row(row, namespace.bot) for row in rows]
 
 
 def list_block_versions(conn: Connection, bot: str, block_id: str, size: int, after: Position) -> Page[Block]:
@@ -77,6 +76,7 @@ def put_block(
     whole: BlockPatch,
     etag: str,
     must_be_new: bool,
+    must_exist: bool,
     trusted: bool,
     by: str,
 ) -> tuple[Block, bool]:
@@ -84,6 +84,8 @@ def put_block(
     namespace = tx.ensure(bot)
     before = find_block(tx.conn, namespace, bot, block_id)
     if before is None:
+        if must_exist:
+            raise BlockNotFound(_name(bot, block_id))
         if etag:
             raise EtagMismatch(_name(bot, block_id), etag)
         return _create(tx, namespace, block_id, whole, trusted=trusted, by=by), True

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, select
 
-from chassis.errors import AppError
+from chassis.errors import AppError, field_invalid
 from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached, NamespaceErasing
+from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Dedupe, Memory, NewMemory, Outcome, Put, text_key, touch
 from memory_service.models import MEMORY
 from memory_service.store import ledger
 from memory_service.store.codec import Stored, memory_from_row
+from memory_service.store.grants import record_access
 from memory_service.store.ledger import PutShown, Ticket
 from memory_service.store.memories import add_memories, batches, purge_memories, save_touched
 from memory_service.store.transaction import Transaction
@@ -20,7 +22,7 @@ from memory_service.store.transaction import Transaction
 class PutItem:
     """One put of its own, which shares its transaction with all that queued beside it."""
 
-    bot: str
+    reach: Reach
     draft: NewMemory
     ticket: Ticket
 
@@ -37,18 +39,21 @@ class PutBatch:
         self._touched: dict[str, Stored] = {}
         self._keys = [text_key(draft.content.text) for draft in drafts]
         self._by_id: dict[str, Stored] = {}
-        self._by_text: dict[str, str] = {}
-        """Text key -> id of the memory that is touched for it, of several the oldest."""
+        self._by_text: dict[str, list[str]] = {}
+        """Text key -> ids of the memories that say it, the oldest first."""
         self._look_up(drafts)
 
-    def put(self, index: int, draft: NewMemory) -> Put:
-        """Decides the draft at `index`.
+    def put(self, index: int, draft: NewMemory, reach: Reach) -> Put:
+        """Decides the draft at `index`. Through a grant nothing is touched that it does not lend.
 
         Raises:
             MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached
+            InvalidArgument: through a grant, the draft chooses its id or does not lie in the slice.
         """
         key = self._keys[index]
-        same = self._by_text.get(key)
+        if reach.is_lent:
+            self._check_lent(draft, reach)
+        same = self._same(key, reach)
         if same is not None and draft.dedupe is not Dedupe.ALLOW:
             if draft.dedupe is Dedupe.REJECT:
                 raise MemoryDuplicate(self._memory(same).name)
@@ -59,7 +64,7 @@ class PutBatch:
             raise MemoryLimitReached(self._bot, self._limit)
         memory = self._make(draft)
         self._added[memory.id] = memory
-        self._by_text.setdefault(key, memory.id)
+        self._by_text.setdefault(key, []).append(memory.id)
         return Put(Outcome.CREATED, memory)
 
     def finish(self) -> None:
@@ -77,7 +82,16 @@ class PutBatch:
             memory = stored.memory
             if not memory.is_deleted and not memory.is_expired(self._tx.now):
                 self._by_id[memory.id] = stored
-                self._by_text.setdefault(text_key(memory.content.text), memory.id)
+                self._by_text.setdefault(text_key(memory.content.text), []).append(memory.id)
+
+    def _same(self, key: str, reach: Reach) -> str | None:
+        """The memory that is touched for a text, of several the oldest."""
+        return next((each for each in self._by_text.get(key, ()) if reach.admits(self._memory(each))), None)
+
+    def _check_lent(self, draft: NewMemory, reach: Reach) -> None:
+        if draft.id:
+            raise field_invalid("draft.memory_id", "must be empty through a grant")
+        reach.check_written("draft.memory", self._make(draft))
 
     def _find(self, column: ColumnElement[str], values: set[str]) -> list[Stored]:
         found: list[Stored] = []
@@ -112,22 +126,22 @@ class PutBatch:
 
 
 def put_all(
-    tx: Transaction, bot: str, drafts: Sequence[NewMemory | AppError], limit: int, *, atomic: bool
+    tx: Transaction, bot: str, asked: Sequence[tuple[Reach, NewMemory | AppError]], limit: int, *, atomic: bool
 ) -> list[Put | AppError]:
-    """A result for each draft; those that were refused before keep their refusal.
+    """A result for each draft, put with its reach; those that were refused before keep their refusal.
 
     Raises:
         AppError: with `atomic`, the first refusal, and nothing is written.
     """
-    batch = PutBatch(tx, bot, [draft for draft in drafts if isinstance(draft, NewMemory)], limit)
+    batch = PutBatch(tx, bot, [draft for _, draft in asked if isinstance(draft, NewMemory)], limit)
     results: list[Put | AppError] = []
     index = 0
-    for draft in drafts:
+    for reach, draft in asked:
         if isinstance(draft, AppError):
             results.append(draft)
             continue
         try:
-            results.append(batch.put(index, draft))
+            results.append(batch.put(index, draft, reach))
         except AppError as refusal:
             if atomic:
                 raise
@@ -170,13 +184,13 @@ class _PutQueue:
             return
         if item.ticket.request_id:
             self._request_ids.add(request)
-        self._waiting.setdefault(item.bot, []).append((place, item))
+        self._waiting.setdefault(item.reach.bot, []).append((place, item))
 
     def flush(self) -> None:
         for bot, waiting in self._waiting.items():
-            drafts = [item.draft for _, item in waiting]
+            asked = [(item.reach, item.draft) for _, item in waiting]
             try:
-                results = put_all(self._tx, bot, drafts, self._limit, atomic=False)
+                results = put_all(self._tx, bot, asked, self._limit, atomic=False)
             except NamespaceErasing as refusal:
                 results = [refusal] * len(waiting)
             for (place, item), result in zip(waiting, results, strict=True):
@@ -184,6 +198,7 @@ class _PutQueue:
                     self.results[place] = result
                     continue
                 shown = PutShown(result.outcome, result.memory)
+                record_access(self._tx, item.reach, [result.memory])
                 self.results[place] = shown
                 ledger.keep_record(self._tx, item.ticket, ledger.record_put(shown))
         self._waiting.clear()

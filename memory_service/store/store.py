@@ -12,10 +12,12 @@ from chassis.database import Database
 from chassis.errors import AppError
 from memory_service.domain import memory as rules
 from memory_service.domain.block import Block, BlockPatch
-from memory_service.domain.memory import Content, Memory, NewMemory, Purged
+from memory_service.domain.grant import Reach
+from memory_service.domain.memory import Content, Memory, NewMemory, Purged, Put
 from memory_service.domain.search import Found, SearchQuery
 from memory_service.models import LEDGER
-from memory_service.store import blocks, ledger, lists, memories, puts, searches, stats, sweeps
+from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, puts, searches, stats, sweeps
+from memory_service.store.block_lists import BlockPage
 from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, show_put
 from memory_service.store.lists import ListQuery, Page, Position
 from memory_service.store.memories import MemoryRef
@@ -53,17 +55,20 @@ class MemoryStore:
 
     # Memories.
 
-    async def put_memory(self, bot: str, draft: NewMemory, ticket: Ticket) -> PutShown:
+    async def put_memory(self, reach: Reach, draft: NewMemory, ticket: Ticket) -> PutShown:
         """Raises: MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached."""
-        return await self._database.writer.submit(self._puts, PutItem(bot, draft, ticket))
+        return await self._database.writer.submit(self._puts, PutItem(reach, draft, ticket))
 
     async def put_memories(
-        self, bot: str, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
+        self, reach: Reach, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
     ) -> Sequence[PutAnswer]:
         """An answer for each draft, in one commit. With `atomic` the first refusal is raised and nothing is stored."""
 
         def write(tx: Transaction) -> Sequence[PutAnswer]:
-            results = puts.put_all(tx, bot, drafts, self._limits.max_memories, atomic=atomic)
+            asked = [(reach, draft) for draft in drafts]
+            results = puts.put_all(tx, reach.bot, asked, self._limits.max_memories, atomic=atomic)
+            stored = [result.memory for result in results if isinstance(result, Put)]
+            grants.record_access(tx, reach, stored)
             return [show_put(result) for result in results]
 
         return await self._once(
@@ -82,23 +87,36 @@ class MemoryStore:
         return await self._database.read(lambda conn: lists.list_memories(conn, bot, query, now))
 
     async def update_memory(
-        self, ref: MemoryRef, etag: str, change: Callable[[Content], Content], by: str, ticket: Ticket
+        self,
+        ref: MemoryRef,
+        etag: str,
+        change: Callable[[Content], Content],
+        by: str,
+        ticket: Ticket,
+        reach: Reach,
     ) -> Shown:
         """Raises: MemoryNotFound, MemoryDeleted, EtagMismatch."""
 
         def write(tx: Transaction) -> Shown:
             namespace, stored = memories.open_memory(tx, ref)
+            reach.check(stored.memory)
             rules.check_etag(stored.memory, etag)
             after = rules.update(stored.memory, change(stored.memory.content), by, tx.now)
+            reach.check_written("memory", after)
+            grants.record_access(tx, reach, [after])
             return memories.save_memory(tx, namespace, stored, after)
 
         return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
 
-    async def delete_memory(self, ref: MemoryRef, etag: str, by: str, ticket: Ticket, *, purge: bool) -> Shown:
+    async def delete_memory(
+        self, ref: MemoryRef, etag: str, by: str, ticket: Ticket, reach: Reach, *, purge: bool
+    ) -> Shown:
         """Raises: MemoryNotFound, EtagMismatch."""
 
         def write(tx: Transaction) -> Shown:
             namespace, stored = memories.open_memory(tx, ref)
+            reach.check(stored.memory)
+            grants.record_access(tx, reach, [stored.memory])
             if purge:
                 rules.check_etag(stored.memory, etag)
                 memories.purge_memories(tx, namespace, [stored])
@@ -148,15 +166,16 @@ class MemoryStore:
         """Raises: BlockNotFound, VersionNotFound. Version 0 is the newest."""
         return await self._database.read(lambda conn: blocks.read_block(conn, bot, block_id, version))
 
-    async def list_blocks(self, bot: str, size: int, after: Position) -> Page[Block]:
-        return await self._database.read(lambda conn: blocks.list_blocks(conn, bot, size, after))
+    async def list_blocks(self, reach: Reach, lent: Sequence[Reach], size: int, after: Position) -> BlockPage:
+        """The bot's own blocks, unless `reach` itself is lent, and after them those that are lent."""
+        return await self._database.read(lambda conn: block_lists.list_blocks(conn, reach, lent, size, after))
 
     async def list_block_versions(self, bot: str, block_id: str, size: int, after: Position) -> Page[Block]:
         return await self._database.read(lambda conn: blocks.list_block_versions(conn, bot, block_id, size, after))
 
     async def put_block(
         self,
-        bot: str,
+        reach: Reach,
         block_id: str,
         patch: BlockPatch,
         ticket: Ticket,
@@ -170,11 +189,13 @@ class MemoryStore:
         """Raises: EtagMismatch, BlockReadOnly, BlockTextTooLong, BlockLimitReached."""
 
         def write(tx: Transaction) -> tuple[Block, bool]:
+            grants.record_access(tx, reach, (), [block_id])
             return blocks.put_block(
                 tx,
-                bot,
+                reach.bot,
                 block_id,
                 patch,
+                must_exist=reach.is_lent,
                 whole=whole,
                 etag=etag,
                 must_be_new=must_be_new,

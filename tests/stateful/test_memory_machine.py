@@ -16,6 +16,7 @@ from sqlalchemy import text as sql
 from chassis.clock import FakeClock, Uuid7Ids
 from chassis.database import Database
 from memory_service.domain.errors import MemoryDeleted, MemoryNotDeleted, MemoryNotFound
+from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, NewMemory, Outcome, Provenance
 from memory_service.domain.search import SearchQuery
 from memory_service.domain.selection import MemoryFilter
@@ -31,6 +32,7 @@ BOTS = ("ana", "bo")
 RETENTION = timedelta(days=30)
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join)
 ME = "operators/root"
+REACH = Reach(BOTS[0])  # of an owner: which bot is no matter for what is named
 
 
 @dataclass
@@ -84,8 +86,8 @@ class MemoryMachine(RuleBasedStateMachine):
         self.requests += 1
         ticket = Ticket(ME, "PutMemory", str(self.requests), "f")
         draft = NewMemory(Content(text, expire_time=expire_time), Provenance())
-        shown = self.runner.run(self.store.put_memory(bot, draft, ticket))
-        assert self.runner.run(self.store.put_memory(bot, draft, ticket)).memory.name == shown.memory.name
+        shown = self.runner.run(self.store.put_memory(Reach(bot), draft, ticket))
+        assert self.runner.run(self.store.put_memory(Reach(bot), draft, ticket)).memory.name == shown.memory.name
         name = shown.memory.name
         same = [known for known, each in self._living() if (each.bot, each.text) == (bot, text)]
         if same:
@@ -102,7 +104,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(name=memories, text=TEXTS)
     def update(self, name: str, text: str) -> None:
-        call = self.store.update_memory(ref(name), "", lambda content: replace(content, text=text), ME, plain())
+        call = self.store.update_memory(ref(name), "", lambda content: replace(content, text=text), ME, plain(), REACH)
         memory = self._present(name)
         if memory is None:
             self._fails(call, MemoryNotFound)
@@ -115,7 +117,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(name=memories)
     def delete(self, name: str) -> None:
-        call = self.store.delete_memory(ref(name), "", ME, plain(), purge=False)
+        call = self.store.delete_memory(ref(name), "", ME, plain(), REACH, purge=False)
         memory = self._present(name)
         if memory is None:
             self._fails(call, MemoryNotFound)
@@ -154,7 +156,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(name=consumes(memories))
     def purge(self, name: str) -> None:
-        call = self.store.delete_memory(ref(name), "", ME, plain(), purge=True)
+        call = self.store.delete_memory(ref(name), "", ME, plain(), REACH, purge=True)
         if self._present(name) is None:
             self._fails(call, MemoryNotFound)
         else:

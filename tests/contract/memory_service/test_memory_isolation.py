@@ -1,6 +1,5 @@
 """A bot's memory answers to that bot, to operators and to services; to anyone else it looks as if it did not exist."""
 
-import grpc
 import pytest
 from memory_world import World, draft, pb, put_request, refusal, refused
 
@@ -123,9 +122,3 @@ async def test_a_session_of_another_bot_may_be_named_as_source_but_opens_nothing
     assert memory.provenance.session == "bots/other/sessions/s1"
     other = world.acting("bots/other")
     assert not (await other.ListMemories(pb.ListMemoriesRequest(parent="bots/main"))).memories
-
-
-async def test_calls_of_later_work_are_unimplemented(world: World):
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await world.stub.CreateGrant(pb.CreateGrantRequest(parent="bots/main"))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, Dedupe, Memory, NewMemory, Provenance
 from memory_service.domain.search import SearchQuery
 from memory_service.domain.selection import MemoryFilter
@@ -24,13 +25,13 @@ def new(text: str, *, id: str = "", dedupe: Dedupe = Dedupe.TOUCH, **content: An
 
 
 async def put(store: MemoryStore, text: str, *, bot: str = "main", request_id: str = "", **fields: Any) -> Memory:
-    shown = await store.put_memory(bot, new(text, **fields), ticket("PutMemory", request_id))
+    shown = await store.put_memory(Reach(bot), new(text, **fields), ticket("PutMemory", request_id))
     assert isinstance(shown.memory, Memory)
     return shown.memory
 
 
 async def put_all(store: MemoryStore, texts: list[str], *, bot: str = "main") -> list[Memory]:
-    answers = await store.put_memories(bot, [new(text) for text in texts], ticket("Batch"), atomic=True)
+    answers = await store.put_memories(Reach(bot), [new(text) for text in texts], ticket("Batch"), atomic=True)
     found = [answer.memory for answer in answers if isinstance(answer, PutShown)]
     return [memory for memory in found if isinstance(memory, Memory)]
 
@@ -40,13 +41,15 @@ def ref(memory: Memory) -> MemoryRef:
 
 
 async def change(store: MemoryStore, memory: Memory, **fields: Any) -> Memory:
-    shown = await store.update_memory(ref(memory), "", lambda content: replace(content, **fields), ME, ticket())
+    shown = await store.update_memory(
+        ref(memory), "", lambda content: replace(content, **fields), ME, ticket(), Reach(memory.bot)
+    )
     assert isinstance(shown, Memory)
     return shown
 
 
 async def delete(store: MemoryStore, memory: Memory, *, purge: bool = False) -> None:
-    await store.delete_memory(ref(memory), "", ME, ticket(), purge=purge)
+    await store.delete_memory(ref(memory), "", ME, ticket(), Reach(memory.bot), purge=purge)
 
 
 async def undelete(store: MemoryStore, memory: Memory) -> None:

@@ -11,6 +11,7 @@ from chassis.clock import FakeClock
 from chassis.errors import InvalidArgument
 from memory_service.domain.block import BlockPatch
 from memory_service.domain.errors import EtagMismatch, MemoryAlreadyExists, MemoryNotFound
+from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, Dedupe, Kind, Memory, NewMemory, Provenance, Purged, Source
 from memory_service.domain.search import SearchQuery
 from memory_service.domain.selection import Condition, MemoryFilter, Operator, TimeField, TimeRange
@@ -19,6 +20,7 @@ from memory_service.store.lists import ListQuery
 from memory_service.store.memories import MemoryRef
 from memory_service.store.store import MemoryStore
 
+MAIN = Reach("main")
 RICH = Content(
     text="Zoë moved\tto 東京 🗼 '); DROP TABLE memory; --",
     kind=Kind.EPISODE,
@@ -35,7 +37,7 @@ WHERE_FROM = Provenance("bots/main/sessions/s", 2**60, "u", "r", Source.TOOL, "b
 
 
 async def test_a_memory_is_read_back_whole_and_outlives_the_store(open_store, store: MemoryStore):
-    shown = await store.put_memory("main", NewMemory(RICH, WHERE_FROM, "m1"), ticket())
+    shown = await store.put_memory(MAIN, NewMemory(RICH, WHERE_FROM, "m1"), ticket())
     await store.close()
     again = await open_store()
     memory = await again.get_memory(MemoryRef("main", "m1"))
@@ -44,7 +46,7 @@ async def test_a_memory_is_read_back_whole_and_outlives_the_store(open_store, st
 
 
 async def test_an_earlier_version_is_read_back_whole(store: MemoryStore, clock: FakeClock):
-    await store.put_memory("main", NewMemory(RICH, WHERE_FROM, "m1"), ticket())
+    await store.put_memory(MAIN, NewMemory(RICH, WHERE_FROM, "m1"), ticket())
     first = await store.get_memory(MemoryRef("main", "m1"))
     clock.advance(timedelta(seconds=5))
     await change(store, first, text="other", tags=())
@@ -109,7 +111,7 @@ async def test_filters_select_alike_on_both_engines(store: MemoryStore, clock: F
 
 
 async def test_puts_that_race_for_one_text_add_it_once(store: MemoryStore):
-    shown = await asyncio.gather(*(store.put_memory("main", new("tea"), ticket()) for _ in range(20)))
+    shown = await asyncio.gather(*(store.put_memory(MAIN, new("tea"), ticket()) for _ in range(20)))
     memories = [each.memory for each in shown]
     assert len({memory.uid for memory in memories}) == 1
     (memory,) = await listed(store)
@@ -149,7 +151,7 @@ async def test_sweeps_purge_in_pieces_and_leave_the_rest(store: MemoryStore, clo
     soon = clock.now() + timedelta(seconds=10)
     for bot in ("bo", "di"):
         drafts = [new(f"{bot} {number}", expire_time=soon if number % 2 else None) for number in range(1_400)]
-        await store.put_memories(bot, drafts, ticket(), atomic=True)
+        await store.put_memories(Reach(bot), drafts, ticket(), atomic=True)
     clock.advance(timedelta(seconds=11))
     assert await store.sweep() == 1_400
     assert await store.sweep() == 0
@@ -162,11 +164,11 @@ async def test_sweeps_purge_in_pieces_and_leave_the_rest(store: MemoryStore, clo
 async def test_a_batch_may_touch_add_and_refuse_together(store: MemoryStore):
     await put(store, "old", id="m1")
     drafts = [new("old"), new("new"), new("new"), new("x", id="m1"), new("old", dedupe=Dedupe.REJECT)]
-    answers = await store.put_memories("main", drafts, ticket("Batch", "r1"), atomic=False)
+    answers = await store.put_memories(MAIN, drafts, ticket("Batch", "r1"), atomic=False)
     shown = [answer.memory.use_count for answer in answers if isinstance(answer, PutShown)]  # type: ignore[union-attr]
     refused = [answer.reason for answer in answers if isinstance(answer, Refused)]
     assert (shown, refused) == ([1, 0, 1], ["MEMORY_ALREADY_EXISTS", "MEMORY_DUPLICATE"])
-    again = await store.put_memories("main", drafts, ticket("Batch", "r1"), atomic=False)
+    again = await store.put_memories(MAIN, drafts, ticket("Batch", "r1"), atomic=False)
     assert [type(answer) for answer in again] == [type(answer) for answer in answers]
     assert len(await listed(store)) == 2
 
@@ -176,10 +178,10 @@ async def test_the_ledger_keeps_no_text_and_answers_from_the_history(store: Memo
     await change(store, first, text="coffee")
     assert await put(store, "tea", id="m1", request_id="r1") == first
     await delete(store, first, purge=True)
-    shown = await store.put_memory("main", new("tea", id="m1"), ticket("PutMemory", "r1"))
+    shown = await store.put_memory(MAIN, new("tea", id="m1"), ticket("PutMemory", "r1"))
     assert shown.memory == Purged(first.name, first.uid)
     with pytest.raises(InvalidArgument):
-        await store.put_memory("main", new("x"), replace(ticket("PutMemory", "r1"), fingerprint="another"))
+        await store.put_memory(MAIN, new("x"), replace(ticket("PutMemory", "r1"), fingerprint="another"))
 
 
 async def test_an_etag_of_an_earlier_life_does_not_fit(store: MemoryStore):
@@ -187,14 +189,14 @@ async def test_an_etag_of_an_earlier_life_does_not_fit(store: MemoryStore):
     await delete(store, first, purge=True)
     await put(store, "tea", id="m1")
     with pytest.raises(EtagMismatch):
-        await store.update_memory(ref(first), first.etag, lambda content: content, "x", ticket())
+        await store.update_memory(ref(first), first.etag, lambda content: content, "x", ticket(), MAIN)
 
 
 async def test_blocks_are_kept_with_their_versions(store: MemoryStore):
     async def put_block(text: str, etag: str = ""):
         patch = BlockPatch(text=text, order=-5)
         return await store.put_block(
-            "main", "p", patch, ticket(), whole=patch, etag=etag, must_be_new=False, trusted=True, by="x"
+            MAIN, "p", patch, ticket(), whole=patch, etag=etag, must_be_new=False, trusted=True, by="x"
         )
 
     first, created = await put_block("one 東京")
@@ -202,12 +204,12 @@ async def test_blocks_are_kept_with_their_versions(store: MemoryStore):
     assert created
     assert await store.get_block("main", "p", 0) == second
     assert await store.get_block("main", "p", 1) == first
-    assert (await store.list_blocks("main", 10, ())).items == (second,)
+    assert (await store.list_blocks(MAIN, [], 10, ())).by_reach == ((MAIN, (second,)),)
     assert (await store.list_block_versions("main", "p", 10, ())).items == (second, first)
     with pytest.raises(EtagMismatch):
         await put_block("three", first.etag)
     assert await store.delete_block("main", "p", second.etag, ticket(), trusted=True) == second
-    assert (await store.list_blocks("main", 10, ())).items == ()
+    assert (await store.list_blocks(MAIN, [], 10, ())).by_reach == ()
 
 
 async def test_a_bot_is_not_found_under_another(store: MemoryStore):
