@@ -304,7 +304,7 @@ class VectorSetRow(_Table, table=True):
 
 
 class MemoryVectorRow(_Table, table=True):
-    """The vector of a memory that lives; `turn` is that of it with the turn before it. Both absent: it was refused.
+    """The vector of a memory that lives; absent when the embedder refused its text.
 
     Whatever takes a memory out of the index of words takes its vectors away too: a trigger sees to that.
     """
@@ -320,7 +320,6 @@ class MemoryVectorRow(_Table, table=True):
     vector_set: int = Field(sa_column=Column(BigInteger, nullable=False))
     memory: int = Field(sa_column=Column(BigInteger, nullable=False))
     vector: str | None = Field(sa_column=Column(_FLOATS, nullable=True))
-    turn: str | None = Field(sa_column=Column(_FLOATS, nullable=True))
 
 
 NAMESPACE: Table = METADATA.tables["namespace"]

@@ -56,6 +56,11 @@ def query_words(query: str) -> list[str]:
     return telling or list(found)
 
 
+def runs(text: str) -> list[str]:
+    """The runs of letters, marks and digits of a text, folded."""
+    return list(_runs(fold(text)))
+
+
 def fold(text: str) -> str:
     """Without differences of case, of compatibility forms, and of Latin, Greek and Cyrillic accents."""
     if text.isascii():

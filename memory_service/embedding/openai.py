@@ -20,9 +20,7 @@ def openai_model(url: str, model: str, dimension: int) -> Model:
 class OpenAIEmbedder:
     """Checks every answer: as many vectors as texts, each of the stated dimension, finite and not zero."""
 
-    def __init__(
-        self, endpoint: Endpoint, model: Model, *, batch: int, prefix: str = "", query_prefix: str = ""
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, model: Model, *, batch: int) -> None:
         self._endpoint = endpoint
         self._model = model
         self._batch = batch
@@ -31,7 +29,7 @@ class OpenAIEmbedder:
     def model(self) -> Model:
         return self._model
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> "Vectors":
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> "Vectors":  # noqa: ARG002
         import numpy as np
 
         rows: list[list[float]] = []

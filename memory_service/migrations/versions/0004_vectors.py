@@ -17,7 +17,7 @@ _INDEXES = (
 # index held in memory can follow.
 _SQLITE = (
     "CREATE TABLE memory_vector (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, vector_set BIGINT NOT NULL, "
-    "memory BIGINT NOT NULL, vector BLOB, turn BLOB)",
+    "memory BIGINT NOT NULL, vector BLOB)",
     "CREATE TABLE memory_fts_gone (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, "
     "memory BIGINT NOT NULL)",
     "CREATE INDEX ix_memory_fts_gone ON memory_fts_gone (namespace, seq)",
@@ -28,7 +28,7 @@ _SQLITE = (
 )
 _POSTGRESQL = (
     "CREATE TABLE memory_vector (seq BIGSERIAL NOT NULL PRIMARY KEY, vector_set BIGINT NOT NULL, "
-    "memory BIGINT NOT NULL, vector VECTOR, turn VECTOR)",
+    "memory BIGINT NOT NULL, vector VECTOR)",
     "CREATE FUNCTION memory_fts_forget() RETURNS TRIGGER LANGUAGE plpgsql AS "
     "'BEGIN DELETE FROM memory_vector WHERE memory = OLD.memory; RETURN NULL; END'",
     "CREATE TRIGGER memory_fts_forget AFTER DELETE ON memory_fts FOR EACH ROW EXECUTE FUNCTION memory_fts_forget()",
