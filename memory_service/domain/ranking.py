@@ -1,0 +1,160 @@
+"""How well memories fit a query: the parts of a score, fused into one, and the order that follows."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from memory_service.domain.words import fold, runs
+
+DEPTH = 1_000
+"""How many hits deep pages reach."""
+_SHALLOW_HITS = 25
+_SHALLOW_POOL = 100
+_SCORE_DIGITS = 9
+_MIN_NAME = 3
+
+
+class Mode(IntEnum):
+    HYBRID = 1
+    TEXT = 2
+    VECTOR = 3
+    SIMILAR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Only the ratios of the first five matter. Half-life in seconds."""
+
+    text: float = 0.4
+    vector: float = 0.6
+    author: float = 0.2
+    recency: float = 0.0
+    importance: float = 0.0
+    half_life_s: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What the indexes say of a memory: its BM25 (0: no word was found) and its cosine (None: no vector)."""
+
+    bm25: float
+    cosine: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A memory that may be a hit. `key` is the store's; times are microseconds since 1970."""
+
+    key: int
+    id: str
+    author: str
+    importance: float
+    update_time: int
+    happen_time: int
+    signal: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The weighed parts of a score, which is their sum; ranks are from 1, and 0 for none."""
+
+    text: float = 0.0
+    vector: float = 0.0
+    author: float = 0.0
+    recency: float = 0.0
+    importance: float = 0.0
+    text_rank: int = 0
+    vector_rank: int = 0
+    matched_author: str = ""
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    candidate: Candidate
+    score: float
+    parts: Parts
+
+
+def pool(depth: int) -> int:
+    """How many candidates of each index are ranked for pages that end at the hit `depth`."""
+    return _SHALLOW_POOL if depth <= _SHALLOW_HITS else DEPTH
+
+
+def rank(
+    candidates: Sequence[Candidate], weights: Weights, *, mode: Mode, named: Collection[str] = (), now: int = 0
+) -> list[Ranked]:
+    """The candidates, the best first; of equal scores the later update first, then the id.
+
+    Words and meaning are each scaled by the best of the candidates, so that the score does not hang on how many there
+    are. `named` are the authors whom the query names. A part that cannot be had takes its weight with it.
+    """
+    best_text = max((each.signal.bm25 for each in candidates), default=0.0)
+    best_cosine = max((each.signal.cosine or 0.0 for each in candidates), default=0.0)
+    by_text = weights.text / best_text if mode in (Mode.HYBRID, Mode.TEXT) and best_text > 0 else 0.0
+    by_vector = weights.vector / best_cosine if mode is not Mode.TEXT and best_cosine > 0 else 0.0
+    by_author = weights.author if named else 0.0
+    total = (
+        (weights.text if mode in (Mode.HYBRID, Mode.TEXT) else 0.0)
+        + (weights.vector if mode is not Mode.TEXT else 0.0)
+        + by_author
+        + weights.recency
+        + weights.importance
+    )
+    if total <= 0:
+        by_text, by_vector, total = (1 / best_text if best_text > 0 else 0.0), 0.0, 1.0
+    scored: list[tuple[float, Candidate, Parts]] = []
+    for each in candidates:
+        matched = each.author if each.author and each.author in named else ""
+        age_s = max(0, now - each.happen_time) / 1e6
+        parts = Parts(
+            text=each.signal.bm25 * by_text / total,
+            vector=max(0.0, each.signal.cosine or 0.0) * by_vector / total,
+            author=by_author / total if matched else 0.0,
+            recency=weights.recency * 0.5 ** (age_s / weights.half_life_s) / total if weights.recency else 0.0,
+            importance=weights.importance * each.importance / total,
+            matched_author=matched if by_author else "",
+        )
+        score = parts.text + parts.vector + parts.author + parts.recency + parts.importance
+        scored.append((min(1.0, round(score, _SCORE_DIGITS)), each, parts))
+    scored.sort(key=lambda each: (-each[0], -each[1].update_time, each[1].id))
+    return [Ranked(candidate, score, parts) for score, candidate, parts in scored[:DEPTH]]
+
+
+def named_authors(query: str, authors: Iterable[str]) -> tuple[str, ...]:
+    """The authors whom the query names: by all words of their name, or by a first name that no other author has."""
+    asked = runs(query)
+    words = frozenset(asked)
+    firsts: dict[str, set[str]] = {}
+    found: dict[str, None] = {}
+    for author in authors:
+        name = runs(author)
+        if not name:
+            continue
+        if len(name[0]) >= _MIN_NAME:
+            firsts.setdefault(name[0], set()).add(author)
+        if any(asked[start : start + len(name)] == name for start in range(len(asked) - len(name) + 1)):
+            found[author] = None
+    for first, several in firsts.items():
+        if len(several) == 1 and first in words:
+            found.update(dict.fromkeys(several))
+    return tuple(found)
+
+
+def without_names(query: str, authors: Iterable[str]) -> str:
+    """The query as it is embedded: a name draws towards whoever is spoken to, not towards who speaks.
+
+    The query itself when nothing would be left.
+    """
+    names = {word for author in authors for word in runs(author)}
+    if not names:
+        return query
+    kept = [word for word in query.split() if not _is_name(word, names)]
+    return " ".join(kept) if any(runs(word) for word in kept) else query
+
+
+def _is_name(word: str, names: Collection[str]) -> bool:
+    folded = fold(word).strip("\"'`.,;:!?()[]{}\u2018\u2019\u201c\u201d")
+    for ending in ("'s", "\u2019s"):
+        folded = folded.removesuffix(ending)
+    return folded in names

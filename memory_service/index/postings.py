@@ -1,0 +1,73 @@
+"""Which memories hold which word, as sorted arrays, with BM25 over the words of one namespace alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_K1 = 1.2
+_B = 0.75
+_TAIL = 8_192
+"""How many postings are kept unsorted before they are sorted in."""
+
+Slots = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+class Postings:
+    """Slots are places in the index; words are numbers of the vocabulary that all namespaces share."""
+
+    def __init__(self) -> None:
+        self._words = np.empty(0, np.int32)
+        self._slots = np.empty(0, np.int32)
+        self._counts = np.empty(0, np.float32)
+        self._tail: list[tuple[int, int, float]] = []
+
+    @property
+    def nbytes(self) -> int:
+        return self._words.nbytes + self._slots.nbytes + self._counts.nbytes + 120 * len(self._tail)
+
+    def add(self, slot: int, counts: Mapping[int, float]) -> None:
+        self._tail.extend((word, slot, count) for word, count in counts.items())
+        if len(self._tail) > max(_TAIL, len(self._words) // 8):
+            self.settle()
+
+    def settle(self) -> None:
+        """Sorts in what was added."""
+        if not self._tail:
+            return
+        words, slots, counts = zip(*self._tail, strict=True)
+        self._tail.clear()
+        new_words = np.concatenate([self._words, np.array(words, np.int32)])
+        order = np.argsort(new_words, kind="stable")
+        self._words = new_words[order]
+        self._slots = np.concatenate([self._slots, np.array(slots, np.int32)])[order]
+        self._counts = np.concatenate([self._counts, np.array(counts, np.float32)])[order]
+
+    def score(self, wanted: Sequence[int], alive: NDArray[np.bool_], lengths: NDArray[np.float32]) -> Scores:
+        """BM25 of each slot; 0 where no word was found."""
+        scores = np.zeros(len(alive), np.float32)
+        living = int(alive.sum())
+        if not living:
+            return scores
+        mean = max(1.0, float(lengths[alive].sum()) / living)
+        for word in wanted:
+            slots, counts = self._find(word)
+            here = alive[slots]
+            slots, counts = slots[here], counts[here]
+            if not len(slots):
+                continue
+            rarity = math.log(1 + (living - len(slots) + 0.5) / (len(slots) + 0.5))
+            norm = _K1 * ((1 - _B) + (_B / mean) * lengths[slots])
+            scores[slots] += rarity * (_K1 + 1) * counts / (counts + norm)
+        return scores
+
+    def _find(self, word: int) -> tuple[Slots, Scores]:
+        start, end = np.searchsorted(self._words, (word, word + 1))
+        slots, counts = self._slots[start:end], self._counts[start:end]
+        late = [(slot, count) for number, slot, count in self._tail if number == word]
+        if late:
+            slots = np.concatenate([slots, np.array([slot for slot, _ in late], np.int32)])
+            counts = np.concatenate([counts, np.array([count for _, count in late], np.float32)])
+        return slots, counts
