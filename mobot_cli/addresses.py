@@ -1,4 +1,4 @@
-"""What a person types for a bot or a session, as the services call it."""
+"""What a person types for a bot, a session or a memory, as the services call it."""
 
 from chassis import resource_names
 from chassis.errors import field_invalid
@@ -11,6 +11,20 @@ def bot_name(text: str) -> str:
     if text.startswith("bots/"):
         return resource_names.bot_name(resource_names.parse_bot(text, field="bot"))
     return resource_names.bot_name(resource_names.check_bot_id(text, field="bot"))
+
+
+def memory_name(bot: str, memory: str) -> str:
+    """A memory's id within `bot`, or its resource name -> the resource name."""
+    if "/" in memory:
+        parsed = resource_names.parse_memory(memory, field="memory")
+        return resource_names.memory_name(parsed.bot, parsed.memory)
+    owner = resource_names.parse_bot(bot_name(bot))
+    return resource_names.memory_name(owner, resource_names.check_memory_id(memory, field="memory"))
+
+
+def block_name(bot: str, block: str) -> str:
+    """A block's id within `bot`, or its resource name -> the resource name."""
+    return block if "/" in block else f"{bot_name(bot)}/blocks/{block}"
 
 
 def session_name(text: str) -> str:

@@ -1,5 +1,6 @@
 """What commands print: a table for people, JSON for programs; control characters of others never reach the terminal."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -42,8 +43,14 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, empty: s
         table.add_column(head, overflow="fold")
     for line in lines:
         table.add_row(*line)
-    # In a pipe nothing is folded: a key cut in two is found by no grep.
-    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    # In a pipe nothing is folded, since a key cut in two is found by no grep, and no line ends in blanks.
+    console = Console(highlight=False, width=_PIPE_COLUMNS, file=io.StringIO())
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
 def print_line(text: str) -> None:

@@ -20,6 +20,7 @@ from mobot.session.v1 import session_service_pb2_grpc
 from mobot_cli.settings import CliSettings
 
 EXIT_FAILED = 1
+METHOD_UNIMPLEMENTED = "METHOD_UNIMPLEMENTED"
 EXIT_WRONG_SETTINGS = 2
 
 
@@ -78,8 +79,15 @@ def run(command: Callable[[Services], Awaitable[None]]) -> None:
         raise typer.Exit(0) from None
 
 
+def _message(error: AppError) -> str:
+    if error.reason == METHOD_UNIMPLEMENTED:
+        call = error.metadata.get("method", "this").rpartition("/")[2]
+        return f"the mobot that runs here does not serve {call} yet; a newer version may"
+    return error.message
+
+
 def _failed(error: AppError) -> typer.Exit:
-    sys.stderr.write(f"mobot: {error.message}\n")
+    sys.stderr.write(f"mobot: {_message(error)}\n")
     for violation in error.violations:
         if violation.description not in error.message:
             sys.stderr.write(f"  {violation.field}: {violation.description}\n")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(add_completion=False)
+_ABSENT_S = 0.5
 
 
 @app.command()
@@ -22,6 +23,9 @@ def watch(
 
     import grpc
 
+    from chassis import resource_names
+    from chassis.status import from_rpc_error
+    from mobot.registry.v1 import registry_service_pb2
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services, transcript
 
@@ -31,7 +35,7 @@ def watch(
             resume_token=after,
             after_sequence=-1 if session and not after else 0,
         )
-        pause_s = 0.2
+        pause_s, told = 0.2, False
         while True:
             try:
                 async for frame in mobot.session.WatchEvents(request):
@@ -52,6 +56,19 @@ def watch(
                             printing.print_line(prefix + block)
                     sys.stdout.flush()
             except grpc.aio.AioRpcError as error:
+                if session and error.code() is grpc.StatusCode.NOT_FOUND:
+                    missing = from_rpc_error(error)
+                    if missing.reason != "SESSION_NOT_FOUND" or request.resume_token:
+                        raise
+                    # Who watches what is not there yet wants to see it begin.
+                    if not told:
+                        bot = resource_names.bot_name(resource_names.parse_session(request.sessions[0]).bot)
+                        await mobot.registry.GetBot(registry_service_pb2.GetBotRequest(name=bot))
+                        sys.stderr.write(f"mobot: there is no session {session} yet; waiting for its first message\n")
+                        told = True
+                    request.after_sequence = 0
+                    await asyncio.sleep(_ABSENT_S)
+                    continue
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     raise
                 sys.stderr.write("mobot: the connection is lost; waiting for mobot to come back\n")

@@ -19,6 +19,12 @@ def test_a_table_in_a_pipe_is_not_folded(capsys):
     assert f"{key}  Label" in capsys.readouterr().out
 
 
+def test_no_line_of_a_table_in_a_pipe_ends_in_blanks(capsys):
+    printing.print_table(["BOT", "DESCRIPTION"], [["main", ""], ["a-longer-name", "x"]], empty="")
+    lines = capsys.readouterr().out.split("\n")
+    assert lines == ["BOT            DESCRIPTION", "main", "a-longer-name  x", ""]
+
+
 def test_a_message_is_one_block_with_its_speaker():
     event = event_pb2.Event(
         sequence=3,
