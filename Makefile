@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV = $(or $(wildcard $(BIN)/uv),uv)
 SUITE ?= core
+MESSAGES ?= 3000
 ARGS ?=
 
-.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check docs bench ci clean lock
+.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check docs bench ledger ci clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +51,9 @@ docs: $(VENV)/.dev ## write the pages of docs/ that are made from the code
 
 bench: $(VENV)/.dev ## run one benchmark suite (SUITE=core): JSON lines on stdout, a table on stderr
 	@$(BIN)/python -m benchmarks $(SUITE) $(ARGS)
+
+ledger: $(VENV)/.dev ## mail under load and under faults; must lose, double, disorder nothing (MESSAGES=3000, ARGS=...)
+	@$(BIN)/python -m ledger --messages $(MESSAGES) $(ARGS)
 
 ci: ## what CI runs: lint, then every test
 	@.ci/run

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from dataclasses import dataclass, field
+from math import inf
 
 from ledger.check import Verdict, check
 from ledger.model import Mail, Refused, System, Unanswered
@@ -26,11 +27,37 @@ class Book:
     accepted: dict[int, tuple[Mail, str]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     resent: int = 0
-    grew: asyncio.Event = field(default_factory=asyncio.Event)
+    limit: float = inf
+    """Senders wait once so many are decided, so that no fault strikes an idle system."""
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def accept(self, mail: Mail, run: str) -> None:
+    @property
+    def decided(self) -> int:
+        return len(self.accepted) + len(self.refused)
+
+    async def accept(self, mail: Mail, run: str) -> None:
         self.accepted[mail.number] = (mail, run)
-        self.grew.set()
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def refuse(self, case: str) -> None:
+        self.refused.append(case)
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def allow(self, limit: float) -> None:
+        self.limit = limit
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def until_decided(self, count: int) -> None:
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.decided >= count)
+
+    async def until_allowed(self) -> None:
+        if self.decided >= self.limit:
+            async with self.changed:
+                await self.changed.wait_for(lambda: self.decided < self.limit)
 
 
 async def drive(system: System, plan: Plan, *, patience_s: float) -> Verdict:
@@ -55,35 +82,37 @@ async def drive(system: System, plan: Plan, *, patience_s: float) -> Verdict:
 async def _send_lane(system: System, mails: list[Mail], book: Book) -> None:
     """One sender: a mail is sent again, under the same key, until the system says yes or no."""
     for mail in mails:
+        await book.until_allowed()
         deadline = time.monotonic() + _GIVE_UP_S
         while True:
             try:
-                book.accept(mail, await system.send(mail))
+                await book.accept(mail, await system.send(mail))
             except Unanswered as error:
                 if time.monotonic() > deadline:
-                    book.refused.append(f"{mail.text} was never answered: {error}")
+                    await book.refuse(f"{mail.text} was never answered: {error}")
                     break
                 book.resent += 1
                 await asyncio.sleep(_RESEND_S)  # a client's pause between two tries
                 continue
             except Refused as error:
-                book.refused.append(f"{mail.text} was refused: {error}")
+                await book.refuse(f"{mail.text} was refused: {error}")
             break
 
 
 async def _strike(system: System, plan: Plan, book: Book) -> None:
     for number, strike in enumerate(plan.strikes, 1):
-        while len(book.accepted) + len(book.refused) < min(strike.after, plan.count):
-            book.grew.clear()
-            await book.grew.wait()
-        say(f"[{len(book.accepted)}/{plan.count}] fault {number} of {len(plan.strikes)}: {strike.fault}")
+        following = plan.strikes[number].after if number < len(plan.strikes) else inf
+        await book.allow(following)
+        await book.until_decided(min(strike.after, plan.count))
+        say(f"[{book.decided}/{plan.count}] fault {number} of {len(plan.strikes)}: {strike.fault}")
         await system.strike(strike.fault, strike.amount)
+    await book.allow(inf)
 
 
 async def _tell(plan: Plan, book: Book) -> None:
     while True:
         await asyncio.sleep(10)
-        say(f"[{len(book.accepted)}/{plan.count}] accepted")
+        say(f"[{book.decided}/{plan.count}] accepted")
 
 
 async def _compare(system: System, book: Book, patience_s: float) -> Verdict:

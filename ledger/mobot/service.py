@@ -53,7 +53,7 @@ def main(name: str) -> None:
     def now(_clock: SystemClock) -> datetime:
         return datetime.now(UTC) + orders.offset
 
-    SystemClock.now = now  # type: ignore[method-assign]
+    SystemClock.now = now  # type: ignore[method-assign,assignment]
     sys.argv = [f"{name}_service"]
     runpy.run_module(f"{name}_service", run_name="__main__", alter_sys=True)
 
