@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from chassis.server import Service
     from chassis.settings import ChassisSettings
     from chassis.telemetry import Telemetry
+    from session_service.domain.rules import Rules
     from session_service.settings import SessionSettings
 
 MIGRATIONS = "session_service.migrations"
@@ -44,6 +45,8 @@ async def compose(
     from session_service.feed.follower import Follower, add_meters
     from session_service.feed.hub import Hub
     from session_service.feed.watch import Patience
+    from session_service.operations.metrics import SweepMetrics
+    from session_service.operations.sweeper import Sweeper
     from session_service.servicer import SessionServicer
     from session_service.servicer.bots import BotDirectory
     from session_service.servicer.calls import Rooms
@@ -52,7 +55,9 @@ async def compose(
     url = settings.database_url or f"sqlite:///{chassis.data_dir / 'session.sqlite3'}"
     database = await Database.open(url, migrations=MIGRATIONS, migrate=chassis.migrate_on_start, clock=clock)
     # Random, not time-ordered: people name a transcript by the first characters of its uid.
-    store = Store(database, clock=clock, encode=encode_change, new_uid=lambda: str(uuid.uuid4()))
+    store = Store(
+        database, clock=clock, encode=encode_change, new_uid=lambda: str(uuid.uuid4()), rules=_rules(settings)
+    )
     only_writer = database.engine_name == "sqlite"
     hub = Hub(
         store,
@@ -62,6 +67,8 @@ async def compose(
     store.listen(hub)
     secret = await store.secret()
     await hub.start()
+    sweeper = Sweeper(store, SweepMetrics(telemetry.registry), interval_s=settings.sweep_interval_s)
+    sweeper.start()
     follower = Follower(store, derive, delay_s=settings.index_delay_s)
     await follower.start()
     add_meters(telemetry.registry, follower)
@@ -91,6 +98,7 @@ async def compose(
         hub.end_watches()
 
     async def close() -> None:
+        await sweeper.close()
         await follower.close()
         await hub.close()
         await store.close()
@@ -104,6 +112,20 @@ async def compose(
         end_watches=end_watches,
         close=close,
         busy=("AppendEvents", "GetTurnContext"),
+    )
+
+
+def _rules(settings: "SessionSettings") -> "Rules":
+    from session_service.domain.rules import Rules
+
+    micros = timedelta(microseconds=1)
+    return Rules(
+        default_persistent=settings.default_persistent,
+        protect_main_session=settings.protect_main_session,
+        named_sessions_enabled=settings.named_sessions_enabled,
+        max_named_sessions=settings.max_named_sessions,
+        idle_ttl=timedelta(days=settings.idle_ttl_days) // micros,
+        expiry_warning=timedelta(hours=settings.expiry_warning_hours) // micros,
     )
 
 

@@ -54,8 +54,8 @@ class SessionRow(_Table, table=True):
     which a pinned session gets PIN_LIFT off to stand before all others, and of the creation.
 
     `label_key` and `label_skeleton` (equal for labels that look alike) are NULL without a label and while the session
-    is deleted. `search_text` is folded text for filters. `expiry_warned` is the expiry that watchers were warned of, and
-    `archive_due` when the session is archived for it.
+    is deleted. `search_text` is folded text for filters. `expiry_warned` is the expiry that watchers were warned of,
+    and `archive_due` when the session is archived for it.
 
     Indexes of few sessions leave out all others, so that an append moves no more than two of them.
     """

@@ -39,4 +39,36 @@ class SessionSettings(MobotSettings):
     index_delay_s: float = Field(
         0.5, ge=0, le=60, description="Seconds after an append until its words are indexed for search."
     )
+    default_persistent: bool = Field(
+        False, description="Whether sessions that people create with a label are persistent from the start."
+    )
+    protect_main_session: bool = Field(
+        False,
+        description="Whether the main sessions of bots refuse every reset, as persistent sessions do. "
+        "They are never archived, deleted or expired in any case.",
+    )
+    named_sessions_enabled: bool = Field(
+        True,
+        description="Whether people may give labels to sessions. When off, sessions that have a label keep it and are "
+        "used, renamed and protected as before; new labels are refused with NAMED_SESSIONS_DISABLED.",
+    )
+    max_named_sessions: int = Field(
+        50,
+        ge=0,
+        description="Labelled sessions in use that one person may have; 0 for no cap. More are refused, none is "
+        "evicted; archived and deleted ones do not count.",
+    )
+    idle_ttl_days: float = Field(
+        0.0,
+        ge=0,
+        le=36_500,
+        description="Days without activity after which a session is archived; 0 for never. "
+        "Persistent, pinned and main sessions stay.",
+    )
+    expiry_warning_hours: float = Field(
+        24.0, ge=0, le=8_760, description="Hours between the warning in a session's log and its archiving."
+    )
+    sweep_interval_s: float = Field(
+        300.0, gt=0, le=86_400, description="Seconds between sweeps for expired and purgeable sessions."
+    )
     bot_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which a bot is remembered to exist.")

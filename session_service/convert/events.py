@@ -161,6 +161,7 @@ def encode_change(change: lifecycle.Change, event_id: str, actor: str) -> bytes:
             event.session_reset.previous_uid = change.previous_uid
             event.session_reset.uid = change.uid
             event.session_reset.reason = change.reason
+            event.session_reset.restored = change.restored
         case lifecycle.Archived():
             event.session_archived.reason = change.reason
         case lifecycle.Unarchived():
@@ -169,9 +170,21 @@ def encode_change(change: lifecycle.Change, event_id: str, actor: str) -> bytes:
             event.session_deleted.purge_time.FromMicroseconds(change.purge_time)
         case lifecycle.Undeleted():
             event.session_undeleted.SetInParent()
+        case lifecycle.ExpiryWarned():
+            event.expiry_warned.expire_time.FromMicroseconds(change.expire_time)
+        case lifecycle.Opened():
+            event.message.role = event_pb2.ROLE_SYSTEM
+            event.message.parts.add(text=change.text)
+            event.message.source = actor
     if event.WhichOneof("payload") is None:
         getattr(event, _NAMES[change.kind]).SetInParent()
     return event.SerializeToString()
+
+
+def detail_of(kind: EventKind, event: event_pb2.Event) -> Detail:
+    """What the session's row keeps of an event. Raises FIELD_INVALID for what no caller could have appended."""
+    read = _DETAILS.get(kind)
+    return None if read is None else read(event)
 
 
 def from_proto_kinds(kinds: Sequence[str], field: str) -> tuple[int, ...]:

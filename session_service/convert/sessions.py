@@ -102,6 +102,25 @@ def from_proto_usage(usage: part_pb2.Usage) -> Usage:
     )
 
 
+def to_proto_fields(fields: Fields) -> session_pb2.Session:
+    """A session with nothing but its editable fields."""
+    return session_pb2.Session(
+        label=fields.label,
+        display_name=fields.display_name,
+        persistent=fields.persistent,
+        description=fields.description,
+        group=fields.group,
+        tags=fields.tags,
+        icon=fields.icon,
+        color=fields.color,
+        pinned=fields.pinned,
+        unread=fields.unread,
+        model=fields.model,
+        overrides=fields.overrides,
+        expire_time=to_timestamp(fields.expire_time),
+    )
+
+
 def from_proto_draft(
     bot: str, session_id: str, session: session_pb2.Session, actor: str, *, template: str = ""
 ) -> Draft:

@@ -78,7 +78,8 @@ def advance(head: Head, event: NewEvent, now: int) -> None:
         head.status = SessionStatus.NEEDS_DECISION
     elif kind is EventKind.SUMMARY and isinstance(detail, Summary):
         head.summary_sequence = head.last_sequence
-        head.summary_through = detail.through_sequence
+        # One that claims to cover what is not written yet would hide it.
+        head.summary_through = min(detail.through_sequence, head.last_sequence - 1)
 
 
 def shorten(text: str, length: int) -> str:

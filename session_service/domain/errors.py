@@ -35,10 +35,10 @@ class SessionPersistent(errors.FailedPrecondition):
 class SessionIsMain(errors.FailedPrecondition):
     reason = "SESSION_IS_MAIN"
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, what: str) -> None:
+        """`what` was to be done to it: "deleted", "archived" or "reset"."""
         super().__init__(
-            f"session {session} is its bot's main session, which is neither deleted nor archived",
-            metadata={"session": session},
+            f"session {session} is its bot's main session and is not {what}", metadata={"session": session}
         )
 
 

@@ -4,10 +4,11 @@
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from session_service.domain import errors
 from session_service.domain.event import EventKind
+from session_service.domain.rules import DEFAULT_RULES, Rules
 from session_service.domain.session import (
     MAIN_SESSION_ID,
     NO_USAGE,
@@ -17,6 +18,7 @@ from session_service.domain.session import (
     Session,
     SessionState,
     SessionStatus,
+    Usage,
 )
 
 
@@ -38,6 +40,7 @@ class Reset:
     previous_uid: str
     uid: str
     reason: str
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,55 @@ class Undeleted:
     kind: ClassVar[EventKind] = EventKind.SESSION_UNDELETED
 
 
-Change = Created | Updated | Reset | Archived | Unarchived | Deleted | Undeleted
+@dataclass(frozen=True, slots=True)
+class ExpiryWarned:
+    kind: ClassVar[EventKind] = EventKind.EXPIRY_WARNED
+    expire_time: int
 
 
-def guard_context(session: Session) -> None:
-    """Refuses whatever would end the context of a persistent session.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first message of a session made from a template."""
+
+    kind: ClassVar[EventKind] = EventKind.MESSAGE
+    text: str
+
+
+Change = Created | Updated | Reset | Archived | Unarchived | Deleted | Undeleted | ExpiryWarned | Opened
+
+
+class Former(NamedTuple):
+    """A transcript that was left, and what the session said of it then."""
+
+    transcript: int
+    uid: str
+    start_sequence: int
+    message_count: int
+    usage: Usage = NO_USAGE
+    title: str = ""
+    preview: str = ""
+    summary_sequence: int = 0
+    summary_through: int = 0
+
+
+def guard_context(session: Session, rules: Rules = DEFAULT_RULES) -> None:
+    """Refuses whatever would end the context of a protected session: a reset by whatever name or policy, replacing it,
+    going back to a former transcript.
 
     Raises:
-        SessionPersistent: always, for a persistent session.
+        SessionPersistent: it is persistent.
+        SessionIsMain: it is a main session, and the operator protects these.
     """
     if session.fields.persistent:
         raise errors.SessionPersistent(session.name, session.fields.label)
+    if rules.protect_main_session and session.head.session_id == MAIN_SESSION_ID:
+        raise errors.SessionIsMain(session.name, "reset")
+
+
+def check_confirmed(session: Session, uid: str) -> None:
+    """Raises ConfirmationRequired for the deletion of a persistent session whose uid is not given."""
+    if session.fields.persistent and not uid:
+        raise errors.ConfirmationRequired(session.name)
 
 
 def check_expected(session: Session, *, uid: str = "", etag: str = "") -> None:
@@ -135,31 +176,28 @@ def update(session: Session, after: Fields, now: int) -> tuple[Session, tuple[st
     return changed, paths
 
 
-def reset(session: Session, *, uid: str, transcript: int, now: int) -> Session:
-    """A new transcript; the old one stays in the log and sequences go on.
+def reset(session: Session, *, uid: str, transcript: int, now: int, rules: Rules = DEFAULT_RULES) -> Session:
+    """A new transcript; the old one stays in the log and sequences go on. Raises as `turn_to`."""
+    return turn_to(session, Former(transcript, uid, session.head.last_sequence, 0), now, rules)
+
+
+def turn_to(session: Session, former: Former, now: int, rules: Rules = DEFAULT_RULES) -> Session:
+    """The session goes on with another transcript of its own; the present one stays in the log.
 
     Raises:
-        SessionPersistent: the guard.
+        SessionPersistent, SessionIsMain: the guard.
         SessionDeleted, SessionArchived: it is not in use.
     """
     if session.head.state is SessionState.DELETED:
         raise errors.SessionDeleted(session.name)
-    guard_context(session)
+    guard_context(session, rules)
     if session.head.state is SessionState.ARCHIVED:
         raise errors.SessionArchived(session.name)
     head = replace(
         session.head,
-        uid=uid,
-        transcript=transcript,
-        start_sequence=session.head.last_sequence,
+        **former._asdict(),
         last_activity_time=now,
         status=session.head.status if session.head.active_runs else SessionStatus.IDLE,
-        message_count=0,
-        usage=NO_USAGE,
-        title="",
-        preview="",
-        summary_sequence=0,
-        summary_through=0,
     )
     return replace(session, head=head, previous_uid=session.head.uid, version=session.version + 1)
 
@@ -171,7 +209,7 @@ def archive(session: Session, now: int) -> Session:
         SessionIsMain: it is the bot's main session.
         SessionDeleted: it is deleted.
     """
-    _refuse_main(session)
+    _refuse_main(session, "archived")
     if session.head.state is SessionState.DELETED:
         raise errors.SessionDeleted(session.name)
     if session.head.state is SessionState.ARCHIVED:
@@ -190,7 +228,7 @@ def unarchive(session: Session) -> Session:
 
 def delete(session: Session, *, now: int, purge_time: int) -> Session:
     """Deleted softly. The same session when it is deleted already. Raises SessionIsMain."""
-    _refuse_main(session)
+    _refuse_main(session, "deleted")
     if session.head.state is SessionState.DELETED:
         return session
     return replace(
@@ -215,9 +253,11 @@ def _in_state(session: Session, state: SessionState, *, archive_time: int | None
         head=replace(session.head, state=state),
         version=session.version + 1,
         archive_time=archive_time,
+        expiry_warned=None,
+        archive_due=None,
     )
 
 
-def _refuse_main(session: Session) -> None:
+def _refuse_main(session: Session, what: str) -> None:
     if session.head.session_id == MAIN_SESSION_ID:
-        raise errors.SessionIsMain(session.name)
+        raise errors.SessionIsMain(session.name, what)

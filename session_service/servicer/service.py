@@ -1,9 +1,10 @@
 """The servicer: all its calls in one class."""
 
+from session_service.servicer.algebra import AlgebraCalls
 from session_service.servicer.events import EventCalls
 from session_service.servicer.reports import ReportCalls
-from session_service.servicer.sessions import SessionCalls
+from session_service.servicer.templates import TemplateCalls
 
 
-class SessionServicer(SessionCalls, EventCalls, ReportCalls):
+class SessionServicer(AlgebraCalls, TemplateCalls, EventCalls, ReportCalls):
     """What it does not define answers UNIMPLEMENTED, by the generated base class."""

@@ -4,17 +4,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from chassis.errors import AppError, Unimplemented, field_invalid
+from chassis.errors import AppError, field_invalid
 from chassis.identity import bot_of, caller
 from chassis.paging import clamp_page_size
 from chassis.resource_names import SessionName, parse_bot, parse_session
 from mobot.session.v1 import session_pb2, session_service_pb2
 from session_service.convert import checks, queries, sessions
+from session_service.convert.copies import copy_event, summary_through
 from session_service.convert.refusals import to_proto_refusal
-from session_service.domain.errors import BotNotFound, TemplateNotFound
+from session_service.convert.templates import from_proto_template_name
+from session_service.domain.errors import BotNotFound
 from session_service.domain.session import Draft, Session
 from session_service.servicer.calls import Calls
-from session_service.store import changing, grouping
+from session_service.store import changing, forking, grouping, purging
 from session_service.store.transaction import Transaction
 
 _POLICIES = {
@@ -35,23 +37,32 @@ class SessionCalls(Calls):
         request: session_service_pb2.CreateSessionRequest,
         context: Any,  # noqa: ANN401, ARG002
     ) -> session_service_pb2.CreateSessionResponse:
+        return await self._create(request)
+
+    async def _create(
+        self, request: session_service_pb2.CreateSessionRequest
+    ) -> session_service_pb2.CreateSessionResponse:
         actor = caller().actor
         bot = self._own_bot(parse_bot(request.parent, field="parent"))
         policy = _POLICIES.get(request.conflict_policy)
         if policy is None:
             raise field_invalid("conflict_policy", "is not a policy", value=str(request.conflict_policy))
-        if request.template:
-            raise TemplateNotFound(request.template)
-        if request.HasField("based_on"):
-            raise Unimplemented("creating a session from another one is not possible yet")
+        template = f"templates/{from_proto_template_name(request.template, 'template')}" if request.template else ""
         session_id = request.session_id or f"dashboard:{self._new_id()}"
-        draft = sessions.from_proto_draft(bot, session_id, request.session, actor)
+        draft = sessions.from_proto_draft(bot, session_id, request.session, actor, template=template)
         await self._bots.check(bot)
+        create = partial(changing.create_session, draft=draft, actor=actor, policy=policy)
+        if request.HasField("based_on"):
+            prefix = await self._prefix(request.based_on)
+            create = partial(
+                forking.create_fork, draft=draft, prefix=prefix, actor=actor, policy=policy, through=summary_through
+            )
         return await self._once(
             request,
-            lambda tx: changing.create_session(tx, draft, actor, policy=policy),
+            create,
             _to_creation,
             session_service_pb2.CreateSessionResponse,
+            bulk=request.HasField("based_on"),
         )
 
     async def GetSession(
@@ -154,7 +165,7 @@ class SessionCalls(Calls):
         actor = caller().actor
         return await self._once(
             request,
-            lambda tx: changing.reset_session(tx, name, expected, reason, actor),
+            lambda tx: changing.reset_session(tx, name, expected, reason, actor, restore_uid=request.restore_uid),
             lambda session: session_service_pb2.ResetSessionResponse(session=sessions.to_proto_session(session)),
             session_service_pb2.ResetSessionResponse,
         )
@@ -228,10 +239,9 @@ class SessionCalls(Calls):
         name = self._visible(request.name)
         if not request.expected_uid:
             raise field_invalid("expected_uid", "must be set")
-        expected = changing.Expected(request.expected_uid)
         return await self._once(
             request,
-            lambda tx: changing.purge_session(tx, name, expected),
+            lambda tx: purging.purge_session(tx, name, request.expected_uid),
             lambda count: session_service_pb2.PurgeSessionResponse(event_count=count),
             session_service_pb2.PurgeSessionResponse,
         )
@@ -285,6 +295,14 @@ class SessionCalls(Calls):
         missing = await self._missing(name, given, actor) if request.allow_missing else None
         expected = changing.Expected(request.expected_uid, given.etag)
         return lambda tx: changing.update_session(tx, name.name, change, actor, expected=expected, missing=missing)
+
+    async def _prefix(self, origin: session_pb2.ForkOrigin) -> forking.Prefix:
+        """What a new session begins with when it is based on another one."""
+        name = self._visible(origin.session, field="based_on.session")
+        sequence = checks.check_not_negative("based_on.sequence", origin.sequence)
+        uid = checks.check_text("based_on.session_uid", origin.session_uid, 256)
+        read = partial(forking.read_prefix, name=name, uid=uid, sequence=sequence, copy=copy_event)
+        return await self._store.read(read)
 
     async def _missing(self, name: SessionName, given: session_pb2.Session, actor: str) -> Draft:
         await self._bots.check(name.bot)

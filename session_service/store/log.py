@@ -1,6 +1,6 @@
 """Reading the log: of one session in pages, of all sessions by position, and what a turn needs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, func, select
@@ -121,6 +121,13 @@ def list_events(
     return EventPage(session, events, False, as_of, total)
 
 
+def select_events(conn: Connection, session: Session, which: EventFilter, *, limit: int) -> Iterator[StoredEvent]:
+    """A session's events in order, one at a time; the connection is in use until the last."""
+    statement = _select_own().where(*_conditions(session, which)).order_by(_e.sequence).limit(limit)
+    for row in conn.execute(statement):
+        yield _of_session(session, row)
+
+
 def get_event(conn: Connection, name: str, *, sequence: int = 0, event_id: str = "") -> StoredEvent:
     """By id when one is given, else by sequence.
 
@@ -150,6 +157,7 @@ def turn_context(conn: Connection, name: str, run: str, *, max_events: int, max_
     run_events, run_truncated = _within(of_run, session, _MAX_RUN_EVENTS, _MAX_RUN_BYTES)
     context = mine.where(
         _e.sequence > max(head.start_sequence, head.summary_through),
+        _e.transcript == head.transcript,
         _e.kind.in_([int(kind) for kind in CONTEXT_KINDS]),
         _e.run != run,
     )
@@ -244,7 +252,8 @@ def _within(
 def _conditions(session: Session, which: EventFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [_e.session == session.head.pk]
     if which.uid is None:
-        conditions.append(_e.sequence > session.head.start_sequence)
+        # A transcript that was gone back to has others after its beginning.
+        conditions += [_e.sequence > session.head.start_sequence, _e.transcript == session.head.transcript]
     elif which.uid != "*":
         conditions.append(
             _e.transcript.in_(

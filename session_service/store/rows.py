@@ -314,17 +314,18 @@ def _from_run(run: RunSummary | None) -> str:
     return _json((run.run, int(run.outcome), run.error_message, run.start_time, run.end_time))
 
 
-def _from_usage(usage: Usage) -> str:
-    if usage is NO_USAGE:
-        return ""
-    return _json(
-        (
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            usage.request_count,
-            usage.tool_call_count,
-            usage.cost_micros,
-        )
+def usage_values(usage: Usage) -> tuple[int, ...]:
+    """In the order of its fields."""
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.request_count,
+        usage.tool_call_count,
+        usage.cost_micros,
     )
+
+
+def _from_usage(usage: Usage) -> str:
+    return "" if usage is NO_USAGE else _json(usage_values(usage))

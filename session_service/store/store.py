@@ -12,6 +12,7 @@ from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import AppError
 from session_service.domain.event import Append, Appended, StoredEvent
+from session_service.domain.rules import DEFAULT_RULES, Rules
 from session_service.domain.session import Session
 from session_service.models import LEDGER, LOG_HEAD
 from session_service.store import grouping, listing, log
@@ -59,9 +60,18 @@ class _Write:
 class Store:
     """Owns the service's database."""
 
-    def __init__(self, database: Database, *, clock: Clock, encode: Encode, new_uid: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        encode: Encode,
+        new_uid: Callable[[], str],
+        rules: Rules = DEFAULT_RULES,
+    ) -> None:
         """`encode` makes the payloads of the service's own events; `new_uid` names transcripts."""
         self.clock = clock
+        self.rules = rules
         self.encode = encode
         self.new_uid = new_uid
         self.engine_name = database.engine_name

@@ -6,12 +6,25 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, insert, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    SmallInteger,
+    Text,
+    bindparam,
+    case,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from chassis.clock import Clock
 from session_service.domain.event import NewEvent, StoredEvent
 from session_service.domain.lifecycle import Change
-from session_service.domain.session import Head, Session
+from session_service.domain.rules import Rules
+from session_service.domain.session import Head, Session, SessionState
 from session_service.models import EVENT, LOG_HEAD, PIN_LIFT, SESSION, TRANSCRIPT
 from session_service.store.rows import (
     HEAD_COLUMNS,
@@ -86,6 +99,7 @@ class Surroundings(Protocol):
 
     clock: Clock
     encode: Encode
+    rules: Rules
     new_uid: Callable[[], str]
     heads: HeadCache
 
@@ -115,6 +129,12 @@ _save_session = Worded(
 _insert_transcript = insert(TRANSCRIPT)
 _EVENT_COLUMNS = tuple(column.name for column in EVENT.columns)
 _insert_events = Worded(insert(EVENT), _EVENT_COLUMNS)
+_count_sessions = text(
+    "INSERT INTO session_count (bot, state, sessions) VALUES (:bot, :state, :change) "
+    "ON CONFLICT (bot, state) DO UPDATE SET sessions = session_count.sessions + excluded.sessions"
+).bindparams(
+    bindparam("bot", type_=Text), bindparam("state", type_=SmallInteger), bindparam("change", type_=BigInteger)
+)
 _lifted = case((SESSION.c.pinned == literal_column("1"), literal_column(str(PIN_LIFT))), else_=literal_column("0"))
 _move_sessions = Worded(
     update(SESSION)
@@ -135,14 +155,16 @@ class Transaction:
         self.conn = conn
         self.now = micros(surroundings.clock.now())
         self.new_uid = surroundings.new_uid
+        self.rules = surroundings.rules
         self.events: list[StoredEvent] = []
         self.changed: list[Session] = []
-        self._encode = surroundings.encode
+        self.encode = surroundings.encode
         self._heads = surroundings.heads
         self._event_rows: list[tuple[Any, ...]] = []
         self._new_sessions: list[Session] = []
         self._new_transcripts: list[dict[str, Any]] = []
         self._moved: dict[int, Head] = {}
+        self._counts: dict[tuple[str, int], int] = {}
         self._wrote = False
         self._position, self._session, self._transcript, self._writes = _lock_log.fetch(conn)
         self._heads.open(self._writes)
@@ -222,7 +244,7 @@ class Transaction:
         head = replace(session.head, last_sequence=session.head.last_sequence + 1)
         session = replace(session, head=head)
         event_id = f"session/{head.last_sequence}"
-        self.append(head, NewEvent(event_id, change.kind, "", self._encode(change, event_id, actor)))
+        self.append(head, NewEvent(event_id, change.kind, "", self.encode(change, event_id, actor)))
         self.changed.append(session)
         return session
 
@@ -231,6 +253,11 @@ class Transaction:
         self.forget(session.name)
         values = session_values(session)
         _save_session.run(self.conn, [(*(values[name] for name in _SAVED_COLUMNS), session.head.pk)])
+
+    def count(self, bot: str, state: SessionState, change: int) -> None:
+        """So many sessions more or less of a bot are in a state. `add_session` counts what it adds."""
+        key = (bot, int(state))
+        self._counts[key] = self._counts.get(key, 0) + change
 
     def forget(self, name: str) -> None:
         """The session's row is changed or removed by other means than `move`."""
@@ -251,6 +278,7 @@ class Transaction:
             _insert_sessions.run(conn, [tuple(values[name] for name in _SESSION_COLUMNS) for values in new])
             for session in self._new_sessions:
                 self._moved.pop(session.head.pk, None)
+                self.count(session.head.bot, session.head.state, 1)
             self._new_sessions = []
         if self._moved:
             rows = [(*moved_values(head), -head.last_activity_time, pk) for pk, head in self._moved.items()]
@@ -267,6 +295,9 @@ class Transaction:
         self._heads.close(writes)
         if not self._wrote:
             return
+        counts = [{"bot": bot, "state": state, "change": n} for (bot, state), n in self._counts.items() if n]
+        if counts:
+            self.conn.execute(_count_sessions, counts)
         _move_log.run(self.conn, [(self._position, self._session, self._transcript, writes)])
 
 

@@ -201,6 +201,8 @@ class SessionMachine(RuleBasedStateMachine):
         known = self.expected.get(session)
         if known is None:
             assert reason == "SESSION_NOT_FOUND"
+        elif verb == "Delete" and known.persistent and known.state != "deleted" and session != "main":
+            assert reason == "CONFIRMATION_REQUIRED"
         elif verb in ("Archive", "Delete") and session == "main":
             assert reason == "SESSION_IS_MAIN"
         elif verb in ("Archive", "Unarchive") and known.state == "deleted":
@@ -221,8 +223,11 @@ class SessionMachine(RuleBasedStateMachine):
             self.was = getattr(self, "was", {}) | ({} if before == "deleted" else {session: before})
         elif before == "deleted":
             known.state = self.was[session]
-        if known.state != before:
-            self.note(session, f"session_{verb.lower()}d")
+        if known.state == before:
+            return
+        if verb == "Delete" and before == "active":
+            self.note(session, "session_archived")
+        self.note(session, f"session_{verb.lower()}d")
 
     @rule(picked=st.integers(0, 1000))
     def watch_again_from_an_earlier_token(self, picked):

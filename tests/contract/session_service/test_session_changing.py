@@ -247,7 +247,8 @@ async def test_a_purge_needs_a_deleted_session_and_leaves_nothing(stub):
     assert (await refusal(stub.PurgeSession(request))).code == "FAILED_PRECONDITION"
     await stub.DeleteSession(pb.DeleteSessionRequest(name=session.name))
     assert (await refusal(stub.PurgeSession(pb.PurgeSessionRequest(name=session.name)))).reason == "FIELD_INVALID"
-    assert (await stub.PurgeSession(request)).event_count == 3
+    # Created, said something, archived, deleted.
+    assert (await stub.PurgeSession(request)).event_count == 4
     assert (await refusal(stub.GetSession(pb.GetSessionRequest(name=session.name)))).reason == "SESSION_NOT_FOUND"
     fresh = await create(stub, "a")
     assert fresh.last_sequence == 1

@@ -10,7 +10,7 @@ from chassis.errors import AppError
 from session_service.domain import errors
 from session_service.domain.event import EventKind
 from session_service.domain.session import SessionState, SessionStatus
-from session_service.store import changing, grouping
+from session_service.store import changing, grouping, purging
 from session_service.store.listing import SessionFilter, SessionOrder
 from session_service.store.log import EventFilter
 from session_service.store.store import Claim, Replayed
@@ -234,11 +234,11 @@ async def test_a_purged_session_leaves_nothing_but_a_gap(store):
     await store.write(
         lambda tx: changing.delete_session(tx, name("a"), changing.Expected(), "x", retention_us=0, allow_missing=False)
     )
-    assert await store.write(lambda tx: changing.purge_session(tx, name("a"), changing.Expected())) == 3
+    assert await store.write(lambda tx: purging.purge_session(tx, name("a"), "")) == 4
     assert await whole_log(store) == [(2, "b", 1)]
-    assert (await store.log_range()).purged == 4
+    assert (await store.log_range()).purged == 5
     await create(store, "c", label="A", tags=("x",))
-    assert [line[0] for line in await whole_log(store)] == [2, 5]
+    assert [line[0] for line in await whole_log(store)] == [2, 6]
 
 
 async def test_text_that_only_looks_like_a_pattern_is_taken_literally(store):
