@@ -20,6 +20,8 @@ from router_service.delivery.waiters import RunWaiters
 from router_service.domain.retry import Backoff
 from router_service.ids import MessageIds
 from router_service.servicer.attaching import Attaching
+from router_service.servicer.exchange import Exchange
+from router_service.servicer.interventions import Interventions
 from router_service.servicer.mailboxes import Mailboxes
 from router_service.servicer.router_servicer import RouterServicer
 from router_service.servicer.sending import Sending
@@ -70,11 +72,17 @@ class Router:
         )
         reader = DraftReader(clock, new_id, max_attempts=settings.max_attempts)
         self._waiting = Waiting(store, waiters)
-        self._sending = Sending(self._dispatcher, reader, self._bots, self._waiting, window=settings.send_window)
-        attaching = Attaching(store, self._dispatcher, reader, self._bots, lease_us=lease_us)
-        mailboxes = Mailboxes(store, self._dispatcher, reader, self._waiting, clock, PageTokens(page_secret))
+        exchange = Exchange(store, max_turns=settings.max_pair_turns)
+        self._sending = Sending(
+            self._dispatcher, reader, self._bots, self._waiting, exchange, window=settings.send_window
+        )
+        attaching = Attaching(
+            store, self._dispatcher, reader, self._bots, lease_us=lease_us, max_turns=settings.max_pair_turns
+        )
+        mailboxes = Mailboxes(store, self._dispatcher, self._waiting, PageTokens(page_secret))
+        interventions = Interventions(store, self._dispatcher, reader, self._waiting)
         # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
-        self.servicer = RouterServicer(self._sending, attaching, mailboxes)  # type: ignore[abstract]
+        self.servicer = RouterServicer(self._sending, attaching, mailboxes, interventions)  # type: ignore[abstract]
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod

@@ -31,6 +31,10 @@ class RouterSettings(MobotSettings):
     )
     backoff_max_s: float = Field(60.0, gt=0, le=86_400, description="Longest wait in seconds before any attempt.")
     mailbox_limit: int = Field(10_000, ge=1, description="Most messages that may wait in one mailbox.")
+    bot_backlog_limit: int = Field(100_000, ge=1, description="Most messages that may wait for one bot.")
+    max_pair_turns: int = Field(
+        8, ge=1, le=100, description="How often two sessions may answer each other in one exchange."
+    )
     send_window: int = Field(1_024, ge=1, le=100_000, description="Messages a Send stream may have unanswered.")
     poll_interval_s: float = Field(
         0.5, gt=0, le=60, description="Seconds between looks for what another replica changed, on PostgreSQL."

@@ -14,17 +14,14 @@ from mobot.router.v1 import message_pb2
 from mobot.session.v1 import part_pb2
 from router_service.convert.letters import SPAWN_RESULT_TYPE, SPAWN_TYPE, result_labels
 from router_service.convert.times import to_us
+from router_service.convert.turns import next_turn
 from router_service.domain import limits
 from router_service.domain.errors import CallerNotAllowed, HopLimitReached, TopicNotFound
 from router_service.domain.mail import NewMessage
 from router_service.domain.state import BusyMode
 
-REQUESTED_MODE: Final = "mobot.requested_mode"
-"""Label on a message whose mode is not served yet: it was taken as ENQUEUE."""
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MODES: Final = {mode.value: mode for mode in BusyMode} | {0: BusyMode.ENQUEUE}
-_SERVED: Final = frozenset({BusyMode.ENQUEUE, BusyMode.INTERRUPT, BusyMode.REJECT})
 _MAX_NAMES: Final = 65_536
 
 
@@ -63,7 +60,8 @@ class DraftReader:
             PermissionDenied: CALLER_NOT_ALLOWED, for a source that is not the caller's.
             FailedPrecondition: HOP_LIMIT_REACHED.
         """
-        session, bot = self._destination(given, field)
+        key = given.idempotency_key or internal_key
+        session, bot = self._destination(given, field, f"{caller.actor} {key}" if key else "")
         check_parts(given.parts, f"{field}.parts")
         _check_texts(given, field)
         if given.hop_count >= limits.MAX_HOPS:
@@ -79,7 +77,6 @@ class DraftReader:
         draft = message_pb2.MessageDraft()
         draft.CopyFrom(given)
         message_id = self._new_id()
-        key = given.idempotency_key or internal_key
         content_hash = ""
         if key:
             draft.ClearField("traceparent")  # a retry is a call of its own, and traced as one
@@ -91,9 +88,7 @@ class DraftReader:
         draft.type = given.type or limits.DEFAULT_TYPE
         draft.traceparent = given.traceparent or traceparent
         draft.max_attempts = given.max_attempts or self._max_attempts
-        draft.mode = message_pb2.BusyMode.ValueType(mode.value if mode in _SERVED else BusyMode.ENQUEUE.value)
-        if mode not in _SERVED:
-            draft.metadata[REQUESTED_MODE] = mode.name
+        draft.mode = message_pb2.BusyMode.ValueType(mode.value)
         return CheckedDraft(
             NewMessage(
                 id=message_id,
@@ -106,7 +101,7 @@ class DraftReader:
                 content_hash=content_hash,
                 correlation_id=given.correlation_id,
                 rank=limits.INTERRUPT_RANK if mode is BusyMode.INTERRUPT else -given.priority,
-                mode=mode if mode in _SERVED else BusyMode.ENQUEUE,
+                mode=mode,
                 max_attempts=draft.max_attempts,
                 not_before_us=not_before_us,
                 expire_us=expire_us,
@@ -130,6 +125,7 @@ class DraftReader:
             correlation_id=original.correlation_id,
             in_reply_to=message_id,
             hop_count=original.hop_count + 1,
+            turn_count=next_turn(original, original.session, session),
             type=limits.REPLY_TYPE,
             traceparent=original.traceparent,
             max_attempts=self._max_attempts,
@@ -173,8 +169,13 @@ class DraftReader:
             origin_run=origin_run,
         )
 
-    def _destination(self, given: message_pb2.MessageDraft, field: str) -> tuple[str, str]:
+    def _destination(self, given: message_pb2.MessageDraft, field: str, key: str) -> tuple[str, str]:
         kind = given.WhichOneof("destination")
+        if given.new_session:
+            if kind != "bot":
+                raise field_invalid(f"{field}.new_session", "goes with a bot as destination alone")
+            bot = parse_bot(given.bot, field=f"{field}.bot")
+            return f"bots/{bot}/sessions/mail:{_session_of_key(key) or self._new_id()}", f"bots/{bot}"
         if kind == "session":
             return given.session, self._bot_of(given.session, f"{field}.session")
         if kind == "bot":
@@ -238,6 +239,11 @@ def check_parts(parts: Sequence[part_pb2.Part], field: str, *, least: int = 1) -
         raise field_invalid(field, "must be at most 4 MiB together")
 
 
+def _session_of_key(key: str) -> str:
+    """A session id that the same key of the same sender leads to again."""
+    return blake2b(key.encode(), digest_size=16).hexdigest() if key else ""
+
+
 def _check_texts(given: message_pb2.MessageDraft, field: str) -> None:
     for name, value, longest in (
         ("idempotency_key", given.idempotency_key, limits.MAX_KEY),
@@ -255,8 +261,9 @@ def _check_texts(given: message_pb2.MessageDraft, field: str) -> None:
         raise field_invalid(f"{field}.priority", f"must be from 0 to {limits.MAX_PRIORITY}", value=str(given.priority))
     if not 0 <= given.max_attempts <= limits.MAX_ATTEMPTS:
         raise field_invalid(f"{field}.max_attempts", f"must be from 0 to {limits.MAX_ATTEMPTS}")
-    if given.hop_count < 0:
-        raise field_invalid(f"{field}.hop_count", "must not be negative")
+    for name, count in (("hop_count", given.hop_count), ("turn_count", given.turn_count)):
+        if count < 0:
+            raise field_invalid(f"{field}.{name}", "must not be negative")
     if given.metadata:
         _check_metadata(given, f"{field}.metadata")
 

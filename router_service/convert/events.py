@@ -4,7 +4,7 @@ event again after a crash changes nothing."""
 from mobot.router.v1 import message_pb2
 from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
 from router_service.convert.times import set_time
-from router_service.domain.mail import EndedRun, Lease, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, RetryingRun
 from router_service.domain.state import MessageState
 
 _OUTCOMES = {
@@ -25,9 +25,12 @@ def ensure_session(append: session_service_pb2.SessionAppend, draft: message_pb2
 
 
 def add_message(
-    append: session_service_pb2.SessionAppend, run: Lease | EndedRun, draft: message_pb2.MessageDraft
+    append: session_service_pb2.SessionAppend, run: Lease | EndedRun | JoinedMessage, draft: message_pb2.MessageDraft
 ) -> None:
-    """The inbound message. A redriven one is the same event as that of its origin."""
+    """The inbound message. A redriven one is the same event as that of its origin.
+
+    One that joins another's turn is an event of its own run all the same, because it may yet get a turn of its own.
+    """
     message_id = run.origin_id or run.message_id
     event = append.events.add()
     event.id = f"message/{message_id}"
@@ -77,6 +80,18 @@ def add_finished(append: session_service_pb2.SessionAppend, ended: EndedRun) -> 
         set_time(finished.start_time, ended.start_us)
     if ended.stop_reason:
         finished.stop_reason = ended.stop_reason
+
+
+def add_question(append: session_service_pb2.SessionAppend, asked: AskedRun) -> None:
+    event = append.events.add()
+    event.id = f"run/{asked.run}/question/{asked.attempt}"
+    event.run = asked.run
+    event.actor = asked.sender
+    request = message_pb2.DecisionRequest.FromString(asked.request)
+    question = event.decision_requested
+    question.question = request.question
+    question.choices.extend(request.choices)
+    question.call_id = request.call_id
 
 
 def add_retrying(append: session_service_pb2.SessionAppend, retrying: RetryingRun) -> None:

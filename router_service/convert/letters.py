@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Final
 
 from mobot.router.v1 import message_pb2
+from router_service.convert.turns import next_turn
+from router_service.domain import limits
 from router_service.domain.mail import EndedRun, NewMessage
 from router_service.domain.spawning import OpenSpawn
 
@@ -57,6 +59,42 @@ class LetterWriter:
             internal=True,
         )
 
+    def failure(self, draft: bytes, ended: EndedRun) -> NewMessage | None:
+        original = message_pb2.MessageDraft.FromString(draft)
+        to = original.reply_to
+        if not to.startswith("bots/") or original.hop_count + 1 >= limits.MAX_HOPS:
+            return None
+        session = to if "/sessions/" in to else f"{to}/sessions/{limits.MAIN_SESSION}"
+        run = f"reply/{ended.run}"
+        notice = message_pb2.MessageDraft(
+            session=session,
+            source=ended.session,
+            idempotency_key=run,
+            mode=message_pb2.BUSY_MODE_ENQUEUE,
+            correlation_id=original.correlation_id,
+            in_reply_to=ended.message_id,
+            hop_count=original.hop_count + 1,
+            turn_count=next_turn(original, ended.session, session),
+            type=limits.FAILED_REPLY_TYPE,
+            metadata=result_labels(ended.run, ended.state.name, ended.session),
+            traceparent=original.traceparent,
+            max_attempts=self._max_attempts,
+        )
+        notice.parts.add(text=_without_reply(ended))
+        return NewMessage(
+            id=self._new_id(),
+            run=run,
+            session=session,
+            bot=session[: session.index("/sessions/")],
+            draft=notice.SerializeToString(),
+            sender=ended.bot,
+            source=ended.session,
+            content_hash="reply",
+            correlation_id=original.correlation_id,
+            max_attempts=self._max_attempts,
+            internal=True,
+        )
+
     def copy(self, publication: NewMessage, session: str, number: int) -> NewMessage:
         run = f"topic/{publication.id}/{number}"
         # A field that comes again replaces the earlier one, so the content is not taken apart for each subscriber.
@@ -75,5 +113,11 @@ class LetterWriter:
 
 def _explanation(spawn: OpenSpawn, ended: EndedRun) -> str:
     text = f"{spawn.session} ended its task: {ended.state.name}"
+    reason = ": ".join(filter(None, (ended.error_reason, ended.error_message)))
+    return f"{text} ({reason})" if reason else text
+
+
+def _without_reply(ended: EndedRun) -> str:
+    text = f"{ended.session} gives no reply: {ended.state.name}"
     reason = ": ".join(filter(None, (ended.error_reason, ended.error_message)))
     return f"{text} ({reason})" if reason else text

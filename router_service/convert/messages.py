@@ -1,11 +1,15 @@
 """Stored messages and leases as the contract shows them."""
 
+from collections.abc import Sequence
+
 from mobot.router.v1 import message_pb2
+from mobot.session.v1 import event_pb2
 from router_service.convert.times import set_time
-from router_service.domain.mail import Lease
+from router_service.domain.mail import JoinedMessage, Lease
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.store.items import Send
 from router_service.store.reads import Stats, StoredMessage
+from router_service.store.steps import RunMemory
 
 
 def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> message_pb2.Message:
@@ -26,6 +30,12 @@ def to_proto_message(stored: StoredMessage, *, with_reply: bool = False) -> mess
     if row["error_reason"] or row["error_message"]:
         message.last_error.reason = row["error_reason"] or ""
         message.last_error.message = row["error_message"] or ""
+    if row["joined_run"]:
+        message.joined_run = row["joined_run"]
+    if row["request"]:
+        message.decision_request.ParseFromString(row["request"])
+    if row["decision"]:
+        message.decision.ParseFromString(row["decision"])
     if row["usage"]:
         message.usage.ParseFromString(row["usage"])
     if row["reply_message"]:
@@ -51,6 +61,8 @@ def fill_delivery(
     *,
     sequence: int,
     lease_expire_us: int,
+    joined: Sequence[tuple[JoinedMessage, message_pb2.MessageDraft]] = (),
+    memory: RunMemory | None = None,
 ) -> None:
     """Fills a delivery in place, which spares a copy of the content."""
     message = delivery.message
@@ -68,6 +80,30 @@ def fill_delivery(
     set_time(delivery.lease_expire_time, lease_expire_us)
     delivery.sequence = sequence
     delivery.bot = lease.bot
+    for one, content in joined:
+        fill_joined(delivery.collected.add(), one, content, lease.run, epoch=lease.epoch)
+    if memory is not None:
+        for step, epoch, effect, result in memory.steps:
+            delivery.steps.add(
+                run=lease.run, epoch=epoch, step=step, result=result, effect=event_pb2.ToolEffect.ValueType(effect)
+            )
+        if memory.decision:
+            delivery.decision.ParseFromString(memory.decision)
+
+
+def fill_joined(
+    message: message_pb2.Message, joined: JoinedMessage, draft: message_pb2.MessageDraft, run: str, *, epoch: int
+) -> None:
+    """A message that the turn of `run` takes in, or may; `epoch` is 0 while it only may."""
+    message.name = f"messages/{joined.message_id}"
+    message.run = joined.run
+    message.session = joined.session
+    message.state = message_pb2.MESSAGE_STATE_RUNNING if epoch else message_pb2.MESSAGE_STATE_QUEUED
+    message.joined_run = run if epoch else ""
+    message.epoch = epoch
+    message.sender = joined.sender
+    message.draft.CopyFrom(draft)
+    set_time(message.create_time, joined.create_us)
 
 
 def fill_receipt(receipt: message_pb2.Receipt, item: Send) -> None:

@@ -1,11 +1,12 @@
 """Completions, failures and their settlements."""
 
+from chassis.errors import field_invalid
 from mobot.router.v1 import message_pb2
-from router_service.convert.drafts import check_parts
+from router_service.convert.drafts import check_parts, check_text
 from router_service.convert.refusals import fill_refusal
 from router_service.convert.times import span_us
 from router_service.domain import limits
-from router_service.store.items import Settle
+from router_service.store.items import Remember, Settle
 
 MAX_RETRY_DELAY_S = 7 * 86_400.0
 
@@ -27,10 +28,13 @@ def from_completion(completion: message_pb2.Completion, session: str, attachment
 
 def from_failure(failure: message_pb2.Failure, session: str, attachment: int) -> Settle:
     reason, message = failure.error.reason, failure.error.message
-    retryable = failure.retryable
+    question = b""
     if failure.HasField("decision_request"):
-        # Decisions are not served yet: the question is kept as the run's error, where a person finds it.
-        reason, message, retryable = "NEEDS_DECISION", failure.decision_request.question, False
+        request = failure.decision_request
+        _check_question(request)
+        question = request.SerializeToString()
+        # The run's error too, so that lists show it to whoever looks there.
+        reason, message = reason or "NEEDS_DECISION", request.question
     delay_us: int | None = None
     if failure.HasField("retry_delay"):
         delay_us = span_us(failure.retry_delay, "failure.retry_delay", maximum_s=MAX_RETRY_DELAY_S)
@@ -43,10 +47,35 @@ def from_failure(failure: message_pb2.Failure, session: str, attachment: int) ->
         usage=failure.usage.SerializeToString() if failure.HasField("usage") else b"",
         error_reason=_cut(reason, limits.MAX_ERROR_REASON),
         error_message=_cut(message, limits.MAX_ERROR_MESSAGE),
-        retryable=retryable,
+        retryable=failure.retryable,
+        question=question,
         cancelled=failure.cancelled,
         retry_delay_us=delay_us,
     )
+
+
+def from_step(step: message_pb2.RunStep, session: str, attachment: int) -> Remember:
+    if not step.step:
+        raise field_invalid("step.step", "must be set")
+    check_text(step.step, "step.step", limits.MAX_STEP_NAME)
+    if len(step.result) > limits.MAX_STEP_BYTES:
+        raise field_invalid("step.result", "must be at most 256 KiB")
+    return Remember(
+        session=session,
+        run=step.run,
+        epoch=step.epoch,
+        step=step.step,
+        effect=step.effect,
+        result=step.result,
+        attachment=attachment,
+    )
+
+
+def to_step_receipt(item: Remember) -> message_pb2.StepReceipt:
+    receipt = message_pb2.StepReceipt(run=item.run, epoch=item.epoch, step=item.step, duplicate=item.duplicate)
+    if item.refusal is not None:
+        fill_refusal(receipt.refusal, item.refusal)
+    return receipt
 
 
 def to_settlement(item: Settle) -> message_pb2.Settlement:
@@ -55,6 +84,19 @@ def to_settlement(item: Settle) -> message_pb2.Settlement:
     if item.refusal is not None:
         fill_refusal(settlement.refusal, item.refusal)
     return settlement
+
+
+def _check_question(request: message_pb2.DecisionRequest) -> None:
+    field = "failure.decision_request"
+    if not request.question or len(request.question) > limits.MAX_ERROR_MESSAGE:
+        raise field_invalid(f"{field}.question", f"must be 1 to {limits.MAX_ERROR_MESSAGE} characters")
+    if len(request.choices) > limits.MAX_CHOICES:
+        raise field_invalid(f"{field}.choices", f"must be at most {limits.MAX_CHOICES}")
+    for number, choice in enumerate(request.choices):
+        if not choice or len(choice) > limits.MAX_REASON:
+            raise field_invalid(f"{field}.choices[{number}]", f"must be 1 to {limits.MAX_REASON} characters")
+    if "\x00" in request.question or len(request.call_id) > limits.MAX_KEY:
+        raise field_invalid(field, f"must not contain U+0000, and call_id must be at most {limits.MAX_KEY} characters")
 
 
 def _text(completion: message_pb2.Completion) -> str:

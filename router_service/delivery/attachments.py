@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 from chassis.errors import AppError, ResourceExhausted
 from mobot.router.v1 import message_pb2, router_service_pb2
-from router_service.convert.messages import fill_delivery
+from router_service.convert.messages import fill_delivery, fill_joined
 from router_service.delivery.live import LiveLease
 from router_service.domain.limits import MAX_CREDIT
+from router_service.domain.mail import JoinedMessage
 
 # A frame ends when it has so many deliveries, or so many bytes of them: a worker shall begin with the first before
 # it has read the last, and a frame must fit a gRPC message.
@@ -48,6 +49,8 @@ class Attachment:
         self._deliveries: deque[LiveLease] = deque()
         self._settlements: list[message_pb2.Settlement] = []
         self._cancellations: list[message_pb2.Cancellation] = []
+        self._steerings: deque[tuple[LiveLease, JoinedMessage, message_pb2.MessageDraft, int]] = deque()
+        self._receipts: list[message_pb2.StepReceipt] = []
         self._bell = asyncio.Event()
         self._closed = False
         self._error: AppError | None = None
@@ -75,6 +78,18 @@ class Attachment:
         self._bell.set()
         if len(self._settlements) > _MAX_UNREAD:
             self.close(ResourceExhausted("the worker does not read what is sent to it", reason="SLOW_CONSUMER"))
+
+    def remembered(self, receipt: message_pb2.StepReceipt) -> None:
+        self._receipts.append(receipt)
+        self._bell.set()
+        if len(self._receipts) > _MAX_UNREAD:
+            self.close(ResourceExhausted("the worker does not read what is sent to it", reason="SLOW_CONSUMER"))
+
+    def steer(self, live: LiveLease, joined: JoinedMessage, draft: message_pb2.MessageDraft, sequence: int) -> None:
+        """Hands a further message to the turn of `live`, after its delivery."""
+        live.steered[joined.run] = (joined, draft)
+        self._steerings.append((live, joined, draft, sequence))
+        self._bell.set()
 
     def stop(self, live: LiveLease, reason: str, *, lost: bool) -> None:
         """Tells the worker to stop a run; at its delivery, if that is still ahead."""
@@ -137,7 +152,7 @@ class Attachment:
                 deadline = loop.time() + linger_s
 
     def _next_frame(self) -> router_service_pb2.AttachResponse | None:
-        if not (self._deliveries or self._settlements or self._cancellations):
+        if not (self._deliveries or self._settlements or self._cancellations or self._receipts or self._steerable()):
             return None
         frame = router_service_pb2.AttachResponse()
         if self._settlements:
@@ -149,16 +164,45 @@ class Attachment:
             draft = live.draft
             if live.ended or draft is None or live.attachment != self.number:
                 continue
-            fill_delivery(frame.deliveries.add(), live.lease, draft, sequence=live.sequence, lease_expire_us=expire_us)
-            size += draft.ByteSize()
+            delivery = frame.deliveries.add()
+            fill_delivery(
+                delivery,
+                live.lease,
+                draft,
+                sequence=live.sequence,
+                lease_expire_us=expire_us,
+                joined=live.collected,
+                memory=live.memory,
+            )
+            size += draft.ByteSize() if not (live.collected or live.memory) else delivery.ByteSize()
             count += 1
             live.hand_over()
             if live.stop_reason is not None:
                 self._cancel(live, live.stop_reason, lost=False)
+        if self._receipts:
+            frame.step_receipts.extend(self._receipts)
+            self._receipts.clear()
+        if self._steerings:
+            self._add_steerings(frame)
         if self._cancellations:
             frame.cancellations.extend(self._cancellations)
             self._cancellations.clear()
         return frame
+
+    def _steerable(self) -> bool:
+        return any(live.delivered or live.ended for live, _, _, _ in self._steerings)
+
+    def _add_steerings(self, frame: router_service_pb2.AttachResponse) -> None:
+        for _ in range(len(self._steerings)):
+            entry = self._steerings.popleft()
+            live, joined, draft, sequence = entry
+            if live.ended or live.attachment != self.number:
+                continue
+            if not live.delivered:  # its delivery comes first
+                self._steerings.append(entry)
+                continue
+            steering = frame.steerings.add(run=live.lease.run, epoch=live.lease.epoch, sequence=sequence)
+            fill_joined(steering.message, joined, draft, live.lease.run, epoch=0)
 
     def _cancel(self, live: LiveLease, reason: str, *, lost: bool) -> None:
         self._cancellations.append(

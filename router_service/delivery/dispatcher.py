@@ -11,27 +11,31 @@ from typing import cast
 from chassis.errors import AppError
 from mobot.router.v1 import message_pb2
 from router_service.bots import Bots
-from router_service.convert.settlements import to_settlement
+from router_service.convert.settlements import to_settlement, to_step_receipt
 from router_service.delivery.attachments import Attachment
 from router_service.delivery.live import DraftCache, LiveLease
 from router_service.delivery.opener import Opener
 from router_service.delivery.room import Room
 from router_service.delivery.waiters import RunWaiters
 from router_service.domain.errors import Draining, WorkerReplaced
-from router_service.domain.mail import EndedRun, Lease, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, RetryingRun
 from router_service.store import reads
 from router_service.store.items import (
     Batch,
     CancelAsked,
     Grant,
     Item,
+    Join,
     Leased,
     LoseLease,
     Offer,
+    Operation,
     RaiseEpoch,
     Reject,
+    Remember,
     Send,
     Settle,
+    Steered,
 )
 from router_service.store.router_store import RouterStore
 
@@ -112,6 +116,16 @@ class Dispatcher:
     def find(self, run: str) -> LiveLease | None:
         """The lease on a run, if this process holds it."""
         return self._live.get(run)
+
+    def take_in(self, attachment: Attachment, run: str, epoch: int) -> Join | None:
+        """The turn of a lease of this stream has taken in the steered message with the run `run`: to be posted."""
+        for live in attachment.live.values():
+            handed = live.steered.get(run)
+            if handed is not None and live.lease.epoch == epoch and not live.ended:
+                live.take_in(*handed)
+                lease = live.lease
+                return Join(session=lease.session, run=lease.run, epoch=epoch, message_id=handed[0].message_id)
+        return None
 
     def settle(self, item: Settle, attachment: Attachment | None) -> None:
         """Posts the end of an attempt and hands the room that it leaves to whoever is next."""
@@ -258,9 +272,16 @@ class Dispatcher:
             lease = live.lease
             self._mail.post(Reject(session=lease.session, lease=lease, error_reason=reason, error_message=message))
 
+    def steerable(self, live: LiveLease, joined: JoinedMessage, draft: message_pb2.MessageDraft, sequence: int) -> None:
+        """The session's log has the message: the running turn gets it."""
+        attachment = self.room.attachments.get(live.attachment)
+        if attachment is not None and not live.ended:
+            attachment.steer(live, joined, draft, sequence)
+
     # Commits.
 
-    def _committed(self, items: Sequence[Item]) -> None:
+    def _committed(self, written: Sequence[Item]) -> None:
+        items = _flat(written)
         for item in items:
             if type(item) is Send and item.refusal is None and not item.duplicate:
                 draft = item.draft
@@ -278,10 +299,13 @@ class Dispatcher:
                 self._return_offer(item, item.offer, used=id(item.offer) in batch.used)
             if type(item) is Settle:
                 self._settled(item, batch)
+            elif type(item) is Remember:
+                self._remembered(item)
         self._mark_boxes(items)
         self.pump()
 
-    def _failed(self, items: Sequence[Item], error: AppError) -> None:
+    def _failed(self, written: Sequence[Item], error: AppError) -> None:
+        items = _flat(written)
         for item in items:
             if item.offer is not None:
                 self._return_offer(item, item.offer, used=False)
@@ -291,6 +315,9 @@ class Dispatcher:
                     self.room.free(item.reply_offer.attachment, item.reply_offer.bot)
                 item.refusal = error
                 self._settled(item, None)
+            elif type(item) is Remember:
+                item.refusal = error
+                self._remembered(item)
         _log.warning("mail was not written", extra={"items": len(items), "reason": error.reason or error.code})
 
     def _apply(self, batch: Batch) -> None:
@@ -307,6 +334,13 @@ class Dispatcher:
             elif type(effect) is RetryingRun:
                 self._end(effect.run, gone)
                 self.opener.retry_run(effect)
+            elif type(effect) is AskedRun:
+                self._end(effect.run, gone)
+                self.opener.ask_run(effect)
+            elif type(effect) is Steered:
+                host = self._live.get(effect.host)
+                if host is not None and host.lease.epoch == effect.epoch and host.attachment:
+                    self.opener.steer_run(host, effect.message, self._drafts.get(effect.message.message_id))
             elif type(effect) is CancelAsked:
                 stopped = gone.get(effect.run) or self._live.get(effect.run)
                 attachment = self.room.attachments.get(stopped.attachment) if stopped is not None else None
@@ -323,7 +357,7 @@ class Dispatcher:
                 live.lease = lease
                 self.opener.open_run(live)
             return
-        live = LiveLease(lease, offer.attachment, self._drafts.pop(lease.message_id))
+        live = LiveLease(lease, offer.attachment, self._drafts.pop(lease.message_id), joined={})
         self._live[lease.run] = live
         self._leased[lease.session] = lease.run
         attachment = self.room.attachments.get(offer.attachment)
@@ -369,6 +403,11 @@ class Dispatcher:
         attachment = self.room.attachments.get(item.attachment)
         if attachment is not None:
             attachment.settled(to_settlement(item))
+
+    def _remembered(self, item: Remember) -> None:
+        attachment = self.room.attachments.get(item.attachment)
+        if attachment is not None:
+            attachment.remembered(to_step_receipt(item))
 
     def _mark_boxes(self, items: Sequence[Item]) -> None:
         # After the offers of the same transaction are returned, or their sessions would be taken for spoken for.
@@ -434,3 +473,15 @@ class Dispatcher:
 
     def _lose(self, lease: Lease) -> None:
         self._mail.post(LoseLease(session=lease.session, worker=lease.worker, epoch=lease.epoch))
+
+
+def _flat(items: Sequence[Item]) -> Sequence[Item]:
+    """The items, and after those that are made of others, their parts."""
+    if not any(type(item) is Operation for item in items):
+        return items
+    flat: list[Item] = []
+    for item in items:
+        flat.append(item)
+        if type(item) is Operation:
+            flat.extend(item.parts)
+    return flat

@@ -1,9 +1,10 @@
 """A lease as this process holds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mobot.router.v1 import message_pb2
-from router_service.domain.mail import Lease
+from router_service.domain.mail import JoinedMessage, Lease
+from router_service.store.steps import RunMemory
 
 
 @dataclass(slots=True, eq=False)
@@ -26,10 +27,19 @@ class LiveLease:
     ended: bool = False
     sequence: int = 0
     stop_reason: str | None = None
+    # The other messages of this turn, with their content until it is delivered.
+    collected: list[tuple[JoinedMessage, message_pb2.MessageDraft]] = field(default_factory=list)
+    # What their answers need, by message id: (run, content); None when only the rows know.
+    joined: dict[str, tuple[str, message_pb2.MessageDraft]] | None = None
+    # What was handed to the running turn and is not known to be taken in, by run.
+    steered: dict[str, tuple[JoinedMessage, message_pb2.MessageDraft]] = field(default_factory=dict)
+    memory: RunMemory | None = None
 
     def hand_over(self) -> None:
         """The content was given to the worker and is not needed here any more."""
         draft, self.draft, self.delivered = self.draft, None, True
+        self.collected.clear()
+        self.memory = None
         if draft is None:
             return
         if draft.reply_to or draft.hop_count:
@@ -43,6 +53,11 @@ class LiveLease:
             )
         else:
             self.plain = True
+
+    def take_in(self, joined: JoinedMessage, draft: message_pb2.MessageDraft) -> None:
+        """The turn has taken the message in: it ends with the run."""
+        if self.joined is not None:
+            self.joined[joined.message_id] = (joined.run, draft)
 
 
 class DraftCache:
@@ -58,6 +73,10 @@ class DraftCache:
         self._bytes += size
         while self._bytes > self._limit_bytes and self._drafts:
             self._bytes -= self._drafts.pop(next(iter(self._drafts)))[1]
+
+    def get(self, message_id: str) -> message_pb2.MessageDraft | None:
+        entry = self._drafts.get(message_id)
+        return None if entry is None else entry[0]
 
     def pop(self, message_id: str) -> message_pb2.MessageDraft | None:
         entry = self._drafts.pop(message_id, None)

@@ -20,9 +20,9 @@ from mobot.router.v1 import message_pb2
 from mobot.session.v1 import session_service_pb2, session_service_pb2_grpc
 from router_service.convert import events
 from router_service.delivery.live import LiveLease
-from router_service.domain.mail import EndedRun, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, RetryingRun
 from router_service.domain.state import MessageState
-from router_service.store import reads
+from router_service.store import reads, steps
 from router_service.store.items import Logged
 from router_service.store.router_store import RouterStore
 
@@ -67,16 +67,24 @@ class Listener(Protocol):
 
     def rejected(self, live: LiveLease, reason: str, message: str) -> None: ...
 
+    def steerable(
+        self, live: LiveLease, joined: JoinedMessage, draft: message_pb2.MessageDraft, sequence: int
+    ) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One thing to write: exactly one of `live`, `ended` and `retrying` is set."""
+    """One thing to write: exactly one of `live`, `ended`, `retrying`, `asked` and `steered` is set. With the last one,
+    `host` is the lease of the turn that it is handed to."""
 
     session: str
     message_id: str
     live: LiveLease | None = None
     ended: EndedRun | None = None
     retrying: RetryingRun | None = None
+    asked: AskedRun | None = None
+    steered: JoinedMessage | None = None
+    host: LiveLease | None = None
     draft: message_pb2.MessageDraft | None = None
     with_message: bool = False
 
@@ -107,6 +115,7 @@ class Opener:
         self._closing = asyncio.Event()
         self._ended: list[str] = []
         self._retried: list[str] = []
+        self._asked: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -130,6 +139,15 @@ class Opener:
         self._store.unlogged.add(retrying.message_id)
         self._put(_Entry(retrying.session, retrying.message_id, retrying=retrying))
 
+    def ask_run(self, asked: AskedRun) -> None:
+        """A run waits for a person."""
+        self._store.unlogged.add(asked.message_id)
+        self._put(_Entry(asked.session, asked.message_id, asked=asked))
+
+    def steer_run(self, host: LiveLease, joined: JoinedMessage, draft: message_pb2.MessageDraft | None) -> None:
+        """A message is to be handed to the running turn of `host`; that it is in the log comes first."""
+        self._put(_Entry(joined.session, joined.message_id, steered=joined, host=host, draft=draft, with_message=True))
+
     async def run(self) -> None:
         while not self._closing.is_set():
             await self._bell.wait()
@@ -151,6 +169,8 @@ class Opener:
             for run in page:
                 if isinstance(run, EndedRun):
                     self.close_run(run, None, opened=False)
+                elif isinstance(run, AskedRun):
+                    self.ask_run(run)
                 else:
                     self.retry_run(run)
             after = page[-1].message_id
@@ -174,6 +194,7 @@ class Opener:
 
     async def _write(self, entries: list[_Entry]) -> None:
         await self._load_drafts(entries)
+        await self._load_turns(entries)
         groups: dict[str, _Group] = {}
         for entry in entries:
             group = groups.get(entry.session)
@@ -196,6 +217,25 @@ class Opener:
                     entry.draft = message_pb2.MessageDraft.FromString(stored)
                     if entry.live is not None:
                         entry.live.draft = entry.draft
+
+    async def _load_turns(self, entries: Iterable[_Entry]) -> None:
+        """What only some turns have: further messages, and what earlier attempts remembered."""
+        leases = [entry.live for entry in entries if entry.live is not None]
+        again = [(live.lease.run, live.lease.message_id) for live in leases if live.lease.attempt > 1]
+        if again:
+            memories = await self._store.read(partial(steps.recall, runs=again))
+            for live in leases:
+                live.memory = memories.get(live.lease.run)
+        for live in leases:
+            if live.lease.joined and not live.collected:
+                ids = [joined.message_id for joined in live.lease.joined]
+                drafts = await self._store.read(partial(reads.read_drafts, ids=ids))
+                for joined in live.lease.joined:
+                    stored = drafts.get(joined.message_id)
+                    if stored is not None:
+                        content = message_pb2.MessageDraft.FromString(stored)
+                        live.collected.append((joined, content))
+                        live.take_in(joined, content)
 
     async def _append_groups(self, groups: list[_Group]) -> None:
         delay_s = _FIRST_RETRY_S
@@ -242,6 +282,10 @@ class Opener:
         for number, entry in enumerate(group.entries):
             if entry.live is not None:
                 self._listener.opened(entry.live, sequences[group.places[number]])
+            elif entry.steered is not None:
+                if entry.host is not None and entry.draft is not None:
+                    sequence = sequences[group.places[number]]
+                    self._listener.steerable(entry.host, entry.steered, entry.draft, sequence)
             else:
                 self._logged(entry)
 
@@ -253,7 +297,10 @@ class Opener:
             return [_Group(group.session, [entry]) for entry in group.entries]
         entry = group.entries[0]
         live = entry.live
-        if live is None:
+        if entry.steered is not None:
+            # Without a place in the log it is not handed over; it waits for a turn of its own, which will tell.
+            _log.info("session log refuses a steered message", extra={"session": group.session, "reason": reason})
+        elif live is None:
             if reason == "FENCED" and entry.ended is not None and entry.ended.epoch:
                 return [_Group(group.session, [_without_fence(entry)])]
             _log.warning("session log refuses an end", extra={"session": group.session, "reason": reason})
@@ -265,8 +312,11 @@ class Opener:
         return []
 
     def _logged(self, entry: _Entry) -> None:
-        (self._ended if entry.ended is not None else self._retried).append(entry.message_id)
-        if len(self._ended) + len(self._retried) >= _LOGGED_COUNT:
+        if entry.asked is not None:
+            self._asked.append(entry.message_id)
+        else:
+            (self._ended if entry.ended is not None else self._retried).append(entry.message_id)
+        if len(self._ended) + len(self._retried) + len(self._asked) >= _LOGGED_COUNT:
             self._post_logged()
         elif self._timer is None:
             self._timer = self._loop.call_later(_LOGGED_DELAY_S, self._on_timer)
@@ -276,11 +326,14 @@ class Opener:
         self._post_logged()
 
     def _post_logged(self) -> None:
-        if self._ended or self._retried:
-            self._store.mail.post(Logged(ended=tuple(self._ended), retried=tuple(self._retried)))
-            self._store.unlogged.difference_update(self._ended, self._retried)
+        if self._ended or self._retried or self._asked:
+            self._store.mail.post(
+                Logged(ended=tuple(self._ended), retried=tuple(self._retried), asked=tuple(self._asked))
+            )
+            self._store.unlogged.difference_update(self._ended, self._retried, self._asked)
             self._ended.clear()
             self._retried.clear()
+            self._asked.clear()
 
     async def _pause(self, delay_s: float) -> None:
         if delay_s <= 0:
@@ -304,13 +357,21 @@ def _fill(append: session_service_pb2.SessionAppend, group: _Group) -> None:
                 group.places[number] = len(append.events)
                 events.ensure_session(append, draft)
                 events.add_message(append, run, draft)
-        if live is not None:
+        if entry.steered is not None:
+            if draft is not None:
+                group.places[number] = len(append.events)
+                events.add_message(append, entry.steered, draft)
+        elif live is not None:
             group.places.setdefault(number, len(append.events))
+            for joined, content in live.collected:
+                events.add_message(append, joined, content)
             events.add_started(append, live.lease)
             append.epoch = max(append.epoch, live.lease.epoch)
         elif ended is not None:
             events.add_finished(append, ended)
             append.epoch = max(append.epoch, ended.epoch)
+        elif entry.asked is not None:
+            events.add_question(append, entry.asked)
         elif retrying is not None:
             events.add_retrying(append, retrying)
             append.epoch = max(append.epoch, retrying.epoch)

@@ -19,6 +19,13 @@ MAX_ATTEMPTS: Final = 20
 MAX_HOPS: Final = 16
 MAX_DELAY_DAYS: Final = 366
 MAX_OUTBOX: Final = 64
+MAX_JOINED: Final = 63
+MAX_STEP_NAME: Final = 128
+MAX_STEP_BYTES: Final = 256 * 1024
+MAX_STEPS: Final = 1_000
+MAX_STEPS_BYTES: Final = 16 * 1024 * 1024
+MAX_CHOICES: Final = 64
+MAX_AT_ONCE: Final = 10_000
 MAX_REASON: Final = 1_024
 MAX_ERROR_REASON: Final = 64
 MAX_ERROR_MESSAGE: Final = 4_096
@@ -33,6 +40,8 @@ DEFAULT_WAIT_S: Final = 30.0
 MAX_LEASE_S: Final = 86_400.0
 DEFAULT_TYPE: Final = "mobot.message"
 REPLY_TYPE: Final = "mobot.reply"
+FAILED_REPLY_TYPE: Final = "mobot.reply.failed"
+SKIP: Final = "skip"
 MAIN_SESSION: Final = "main"
 
 # Ranks order a mailbox before positions do, lower ones first. Priorities are ranks 0 to -9; what interrupts goes before

@@ -35,8 +35,24 @@ class NewMessage:
 
 
 @dataclass(slots=True, eq=False)
+class JoinedMessage:
+    """A message that is worked on in the turn of another, or offered to it."""
+
+    message_id: str
+    run: str
+    session: str
+    sender: str
+    create_us: int
+    origin_id: str
+    origin_run: str
+
+
+@dataclass(slots=True, eq=False)
 class Lease:
-    """One attempt of a run in a worker's hands. `epoch` may be raised before delivery, everything else is fixed."""
+    """One attempt of a run in a worker's hands. `epoch` may be raised before delivery, everything else is fixed.
+
+    `joined` are further messages of this turn, in order.
+    """
 
     message_id: str
     run: str
@@ -54,6 +70,7 @@ class Lease:
     origin_run: str
     expire_us: int
     pulled_until_us: int = 0
+    joined: tuple[JoinedMessage, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -91,3 +108,16 @@ class RetryingRun:
     next_attempt_us: int
     error_reason: str
     error_message: str
+
+
+@dataclass(slots=True, eq=False)
+class AskedRun:
+    """A run that waits for a person. `request` is the serialised question."""
+
+    message_id: str
+    run: str
+    session: str
+    bot: str
+    attempt: int
+    sender: str
+    request: bytes

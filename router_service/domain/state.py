@@ -42,12 +42,16 @@ TERMINAL: Final = frozenset(
     }
 )
 
+# A queued message that joins another one's turn is RUNNING from then on, and queued again when that turn is repeated.
 # A dead letter that was redriven or discarded is FAILED: its run ended, and the message that carries on is another.
 _MOVES: Final[Mapping[MessageState, frozenset[MessageState]]] = {
     MessageState.ACCEPTED: frozenset({MessageState.QUEUED, MessageState.CANCELLED, MessageState.EXPIRED}),
-    MessageState.QUEUED: frozenset({MessageState.LEASED, MessageState.CANCELLED, MessageState.EXPIRED}),
-    MessageState.LEASED: (TERMINAL | {MessageState.QUEUED, MessageState.RUNNING}),
-    MessageState.RUNNING: ((TERMINAL - {MessageState.REJECTED}) | {MessageState.QUEUED}),
+    MessageState.QUEUED: frozenset(
+        {MessageState.LEASED, MessageState.RUNNING, MessageState.CANCELLED, MessageState.EXPIRED}
+    ),
+    MessageState.LEASED: (TERMINAL | {MessageState.QUEUED, MessageState.RUNNING, MessageState.NEEDS_DECISION}),
+    MessageState.RUNNING: (TERMINAL | {MessageState.QUEUED, MessageState.NEEDS_DECISION}),
+    MessageState.NEEDS_DECISION: frozenset({MessageState.QUEUED, MessageState.CANCELLED, MessageState.EXPIRED}),
     MessageState.DEAD_LETTERED: frozenset({MessageState.FAILED}),
 }
 

@@ -2,19 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from chassis.errors import AppError, field_invalid
 from chassis.identity import Caller
 from chassis.resource_names import parse_bot, parse_worker
 from mobot.router.v1 import message_pb2, router_service_pb2
+from mobot.session.v1 import part_pb2
 from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
-from router_service.convert.settlements import from_completion, from_failure, to_settlement
+from router_service.convert.refusals import fill_refusal
+from router_service.convert.settlements import (
+    from_completion,
+    from_failure,
+    from_step,
+    to_settlement,
+    to_step_receipt,
+)
 from router_service.convert.times import set_span, set_time, span_us
+from router_service.convert.turns import check_turns, next_turn
 from router_service.delivery.attachments import Attachment
 from router_service.delivery.dispatcher import Dispatcher, Hello
+from router_service.delivery.live import LiveLease
 from router_service.domain import limits
 from router_service.domain.errors import HelloRequired, MessageNotFound
 from router_service.domain.mail import NewMessage
@@ -33,17 +43,25 @@ class Attaching:
     """Talks to workers."""
 
     def __init__(
-        self, store: RouterStore, dispatcher: Dispatcher, reader: DraftReader, bots: Bots, *, lease_us: int
+        self,
+        store: RouterStore,
+        dispatcher: Dispatcher,
+        reader: DraftReader,
+        bots: Bots,
+        *,
+        lease_us: int,
+        max_turns: int,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._reader = reader
         self._bots = bots
         self._lease_us = lease_us
+        self._max_turns = max_turns
 
     async def stream(
         self, requests: AsyncIterator[router_service_pb2.AttachRequest], caller: Caller
-    ) -> AsyncIterator[router_service_pb2.AttachResponse]:
+    ) -> AsyncGenerator[router_service_pb2.AttachResponse, None]:
         frames = aiter(requests)
         first = await anext(frames, None)
         if first is None or not first.HasField("hello"):
@@ -57,9 +75,10 @@ class Attaching:
             async for frame in attachment.frames():
                 yield frame
         finally:
+            # First, because a second cancellation may come while the reader is awaited.
+            self._dispatcher.detach(attachment)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            self._dispatcher.detach(attachment)
 
     async def pull(
         self, request: router_service_pb2.PullDeliveriesRequest, caller: Caller
@@ -86,14 +105,25 @@ class Attaching:
         session = await self._session_of(failure.run)
         return await self._settle(from_failure(failure, session, 0))
 
-    async def extend(self, extension: message_pb2.Extension) -> router_service_pb2.ExtendDeliveryResponse:
-        item = await self._extension(extension)
-        ticket = item.ticket = Ticket()
+    async def extend(
+        self, request: router_service_pb2.ExtendDeliveryRequest
+    ) -> router_service_pb2.ExtendDeliveryResponse:
+        item = await self._extension(request.extension)
+        steps = [from_step(step, item.session, 0) for step in request.steps]
+        for step in steps:
+            if step.run != item.run:
+                raise field_invalid("steps.run", "must be the run of the extension")
+        ticket = item.ticket = Ticket(1 + len(steps))
         self._store.mail.post(item)
+        for step in steps:
+            step.ticket = ticket
+            self._store.mail.post(step)
         await ticket.wait()
         if item.refusal is not None:
             raise item.refusal
-        response = router_service_pb2.ExtendDeliveryResponse()
+        response = router_service_pb2.ExtendDeliveryResponse(
+            cancel_requested=item.cancel_requested, step_receipts=[to_step_receipt(step) for step in steps]
+        )
         set_time(response.lease_expire_time, item.expire_us)
         return response
 
@@ -127,6 +157,12 @@ class Attaching:
             live = self._dispatcher.find(held.run)
             if live is not None:
                 self._store.mail.post(Begin(session=live.lease.session, run=held.run, epoch=held.epoch))
+                continue
+            join = self._dispatcher.take_in(attachment, held.run, held.epoch)
+            if join is not None:
+                self._store.mail.post(join)
+        for step in frame.steps:
+            await self._post_step(step, attachment)
         for extension in frame.extensions:
             await self._guarded(attachment, extension.run, extension.epoch, partial(self._post_extension, extension))
         for completion in frame.completions:
@@ -141,6 +177,15 @@ class Attaching:
             self._dispatcher.drain(attachment)
         if frame.credit:
             self._dispatcher.pump()
+
+    async def _post_step(self, step: message_pb2.RunStep, attachment: Attachment) -> None:
+        try:
+            session = await self._session_of(step.run)
+            self._store.mail.post(from_step(step, session, attachment.number))
+        except AppError as error:  # the refusal of this one step
+            receipt = message_pb2.StepReceipt(run=step.run, epoch=step.epoch, step=step.step)
+            fill_refusal(receipt.refusal, error)
+            attachment.remembered(receipt)
 
     async def _guarded(self, attachment: Attachment, run: str, epoch: int, post: Callable[[], Awaitable[None]]) -> None:
         """Answers a bad item with a refusal of its own; the stream and its other items go on."""
@@ -177,11 +222,14 @@ class Attaching:
 
     async def _add_mail(self, item: Settle, completion: message_pb2.Completion) -> None:
         live = self._dispatcher.find(item.run)
-        if live is not None and live.plain:
+        parts = () if completion.stop_reason == limits.SKIP else completion.reply
+        if live is not None and live.plain and not completion.outbox:
             message_id, original = live.lease.message_id, message_pb2.MessageDraft(session=item.session)
         else:
             message_id, original = await self._original(item.run)
-        reply = self._reader.reply(original, message_id, item.run, completion.reply)
+        reply = self._reader.reply(original, message_id, item.run, parts)
+        if live is None or live.joined is None or live.joined:
+            item.joined_replies = await self._joined_replies(item.run, live, parts)
         if completion.outbox:
             item.outbox = await self._outbox(item, original, completion)
         if reply is not None:
@@ -202,6 +250,9 @@ class Attaching:
             draft.CopyFrom(given)
             draft.source = given.source or item.session
             draft.hop_count = max(given.hop_count, original.hop_count + 1)
+            if given.WhichOneof("destination") == "session":
+                draft.turn_count = next_turn(original, draft.source, given.session)
+            check_turns(draft.turn_count, self._max_turns)
             checked = self._reader.read(
                 draft, sender, field=f"completion.outbox[{number}]", internal_key=f"outbox/{item.run}/{number}"
             )
@@ -209,6 +260,18 @@ class Attaching:
             checked.message.internal = True
             mail.append(checked.message)
         return tuple(mail)
+
+    async def _joined_replies(
+        self, run: str, live: LiveLease | None, parts: Sequence[part_pb2.Part]
+    ) -> tuple[tuple[str, NewMessage], ...]:
+        """Answers to the messages that the turn took in: each to its own sender."""
+        if live is not None and live.joined is not None:
+            joined = [(message_id, its_run, draft) for message_id, (its_run, draft) in live.joined.items()]
+        else:
+            stored = await self._store.read(partial(reads.joined_messages, run=run))
+            joined = [(m, its_run, message_pb2.MessageDraft.FromString(draft)) for m, its_run, draft in stored]
+        replies = [(m, self._reader.reply(draft, m, its_run, parts)) for m, its_run, draft in joined]
+        return tuple((message_id, reply.message) for message_id, reply in replies if reply is not None)
 
     async def _original(self, run: str) -> tuple[str, message_pb2.MessageDraft]:
         stored = await self._store.read(partial(reads.find_message, run=run))

@@ -1,11 +1,13 @@
 """The servicer: each call, in one line, to the part that serves it."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from chassis.identity import caller
 from mobot.router.v1 import router_service_pb2, router_service_pb2_grpc
 from router_service.servicer.attaching import Attaching
+from router_service.servicer.interventions import Interventions
 from router_service.servicer.mailboxes import Mailboxes
 from router_service.servicer.sending import Sending
 
@@ -15,10 +17,13 @@ from router_service.servicer.sending import Sending
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """Serves RouterService. What is not here answers UNIMPLEMENTED, by the generated base class."""
 
-    def __init__(self, sending: Sending, attaching: Attaching, mailboxes: Mailboxes) -> None:
+    def __init__(
+        self, sending: Sending, attaching: Attaching, mailboxes: Mailboxes, interventions: Interventions
+    ) -> None:
         self._sending = sending
         self._attaching = attaching
         self._mailboxes = mailboxes
+        self._interventions = interventions
 
     async def SendMessage(
         self, request: router_service_pb2.SendMessageRequest, context: object
@@ -26,8 +31,10 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         return router_service_pb2.SendMessageResponse(receipt=await self._sending.send_one(request.message, caller()))
 
     async def Send(self, request_iterator: Any, context: object) -> AsyncIterator[router_service_pb2.SendResponse]:  # noqa: ANN401
-        async for response in self._sending.stream(request_iterator, caller()):
-            yield response
+        # Closed here, or a call that is cancelled in a write would leave the stream's end to the garbage collector.
+        async with aclosing(self._sending.stream(request_iterator, caller())) as responses:
+            async for response in responses:
+                yield response
 
     async def AskMessage(
         self, request: router_service_pb2.AskMessageRequest, context: object
@@ -35,8 +42,9 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         return await self._sending.ask(request, caller())
 
     async def Attach(self, request_iterator: Any, context: object) -> AsyncIterator[router_service_pb2.AttachResponse]:  # noqa: ANN401
-        async for response in self._attaching.stream(request_iterator, caller()):
-            yield response
+        async with aclosing(self._attaching.stream(request_iterator, caller())) as responses:
+            async for response in responses:
+                yield response
 
     async def PullDeliveries(
         self, request: router_service_pb2.PullDeliveriesRequest, context: object
@@ -57,7 +65,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def ExtendDelivery(
         self, request: router_service_pb2.ExtendDeliveryRequest, context: object
     ) -> router_service_pb2.ExtendDeliveryResponse:
-        return await self._attaching.extend(request.extension)
+        return await self._attaching.extend(request)
 
     async def GetMessage(
         self, request: router_service_pb2.GetMessageRequest, context: object
@@ -77,7 +85,12 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def CancelRun(
         self, request: router_service_pb2.CancelRunRequest, context: object
     ) -> router_service_pb2.CancelRunResponse:
-        return await self._mailboxes.cancel(request, caller())
+        return await self._interventions.cancel(request, caller())
+
+    async def ResolveRun(
+        self, request: router_service_pb2.ResolveRunRequest, context: object
+    ) -> router_service_pb2.ResolveRunResponse:
+        return await self._interventions.resolve(request, caller())
 
     async def ListDeadLetters(
         self, request: router_service_pb2.ListDeadLettersRequest, context: object
@@ -87,12 +100,12 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def RedriveDeadLetters(
         self, request: router_service_pb2.RedriveDeadLettersRequest, context: object
     ) -> router_service_pb2.RedriveDeadLettersResponse:
-        return await self._mailboxes.redrive(request, caller())
+        return await self._interventions.redrive(request, caller())
 
     async def DiscardDeadLetters(
         self, request: router_service_pb2.DiscardDeadLettersRequest, context: object
     ) -> router_service_pb2.DiscardDeadLettersResponse:
-        return await self._mailboxes.discard(request, caller())
+        return await self._interventions.discard(request, caller())
 
     async def GetMailboxStats(
         self, request: router_service_pb2.GetMailboxStatsRequest, context: object

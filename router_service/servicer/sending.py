@@ -1,7 +1,7 @@
 """SendMessage, Send and AskMessage."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from chassis.errors import AppError
@@ -16,6 +16,7 @@ from router_service.convert.times import span_us
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.domain.errors import Draining, ReplyTimeout
 from router_service.domain.limits import DEFAULT_WAIT_S, MAX_WAIT_S
+from router_service.servicer.exchange import Exchange
 from router_service.servicer.waiting import Waiting
 from router_service.store.items import Send, StopAsking
 from router_service.store.ticket import Ticket
@@ -37,12 +38,20 @@ class Sending:
     """Accepts mail. `window` is how many messages a stream may have unanswered."""
 
     def __init__(
-        self, dispatcher: Dispatcher, reader: DraftReader, bots: Bots, waiting: Waiting, *, window: int
+        self,
+        dispatcher: Dispatcher,
+        reader: DraftReader,
+        bots: Bots,
+        waiting: Waiting,
+        exchange: Exchange,
+        *,
+        window: int,
     ) -> None:
         self._dispatcher = dispatcher
         self._reader = reader
         self._bots = bots
         self._waiting = waiting
+        self._exchange = exchange
         self._window = window
         self._drained = asyncio.Event()
 
@@ -51,6 +60,8 @@ class Sending:
         self._drained.set()
 
     async def send_one(self, draft: message_pb2.MessageDraft, caller: Caller) -> message_pb2.Receipt:
+        if draft.in_reply_to or draft.turn_count:
+            draft = await self._exchange.counted(draft, caller)
         checked = self._reader.read(draft, caller, traceparent=CURRENT_TRACEPARENT.get())
         if not self._takes_mail(checked.message.bot):
             await self._bots.require(checked.message.bot)
@@ -67,6 +78,7 @@ class Sending:
         draft = message_pb2.MessageDraft()
         draft.CopyFrom(request.message)
         draft.reply_to = draft.reply_to or draft.source or caller.actor
+        draft = await self._exchange.counted(draft, caller)
         checked = self._reader.read(draft, caller, traceparent=CURRENT_TRACEPARENT.get())
         await self._bots.require(checked.message.bot)
         checked.message.ask_until_us = self._waiting.now_us() + wait_us + 1_000_000
@@ -95,7 +107,7 @@ class Sending:
 
     async def stream(
         self, requests: AsyncIterator[router_service_pb2.SendRequest], caller: Caller
-    ) -> AsyncIterator[router_service_pb2.SendResponse]:
+    ) -> AsyncGenerator[router_service_pb2.SendResponse, None]:
         """Outcomes in order; the first frame gives the window as credit, each outcome gives its place in it back."""
         frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
         room = _Room(2 * self._window)
@@ -164,6 +176,8 @@ class Sending:
 
     async def _checked(self, draft: message_pb2.MessageDraft, caller: Caller, traceparent: str) -> Send | AppError:
         try:
+            if draft.in_reply_to or draft.turn_count:
+                draft = await self._exchange.counted(draft, caller)
             checked = self._reader.read(draft, caller, traceparent=traceparent)
             if not self._takes_mail(checked.message.bot):
                 await self._bots.require(checked.message.bot)

@@ -11,12 +11,14 @@ from router_service.domain.mail import NewMessage
 from router_service.domain.retry import Backoff
 from router_service.domain.state import BusyMode, MessageState
 from router_service.models import MESSAGE
+from router_service.store import joining
 from router_service.store.ending import LOG_NOTHING, end, request_cancel
 from router_service.store.items import Send
 from router_service.store.work import Box, Work
 
 # As long as workers' names are, so that the row does not grow when it is leased; it means nothing before that.
 _NO_WORKER: Final = " " * 32
+_JOINING: Final = frozenset({BusyMode.STEER, BusyMode.COLLECT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ def send(work: Work, item: Send, rules: Rules) -> None:
     item.id, item.run, item.session, item.duplicate = message.id, message.run, message.session, False
     item.queue_position = _messages_before(work, box, message)
     item.state = put(work, box, message)
+    if message.mode in _JOINING:
+        joining.enlist(work, box, message, item.state)
     work.offer(message.session, item.offer)
 
 

@@ -1,10 +1,13 @@
 """Ends of runs and attempts, whoever ended them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from router_service.domain.limits import RETRY_RANK
 from router_service.domain.mail import EndedRun, RetryingRun
 from router_service.domain.state import MessageState
+from router_service.store import joining
 from router_service.store.items import CancelAsked
 from router_service.store.work import Box, Known, Work
 
@@ -12,6 +15,7 @@ from router_service.store.work import Box, Known, Work
 LOG_NOTHING: Final = 1
 LOG_RETRY: Final = 2
 LOG_END: Final = 3
+LOG_QUESTION: Final = 4
 
 _END: Final = (
     "id",
@@ -40,6 +44,7 @@ _RETRY: Final = (
     "due_time",
     "log_flags",
 )
+_NO_REPLIES: Final[Mapping[str, str]] = MappingProxyType({})
 _CANCEL: Final = ("id", "cancel_time", "due_time")
 
 
@@ -56,8 +61,54 @@ def end(
     stop_reason: str = "",
     reply_text: str = "",
     reply_message: str = "",
+    joined_replies: Mapping[str, str] = _NO_REPLIES,
 ) -> None:
-    """Ends the run. The mailbox's lease and counts are the caller's."""
+    """Ends the run, and before it the messages that its turn took in; `joined_replies` are the ids of their replies.
+
+    The mailbox's lease and its count of this message are the caller's.
+    """
+    if box.joining:
+        for joined in joining.close(work, box, message):
+            _end_one(
+                work,
+                box,
+                joined,
+                state,
+                error_reason=error_reason,
+                error_message=error_message,
+                stop_reason=stop_reason,
+                reply_text=reply_text,
+                reply_message=joined_replies.get(joined.message_id, ""),
+            )
+    _end_one(
+        work,
+        box,
+        message,
+        state,
+        epoch=epoch,
+        error_reason=error_reason,
+        error_message=error_message,
+        usage=usage,
+        stop_reason=stop_reason,
+        reply_text=reply_text,
+        reply_message=reply_message,
+    )
+
+
+def _end_one(
+    work: Work,
+    box: Box,
+    message: Known,
+    state: MessageState,
+    *,
+    epoch: int = 0,
+    error_reason: str = "",
+    error_message: str = "",
+    usage: bytes = b"",
+    stop_reason: str = "",
+    reply_text: str = "",
+    reply_message: str = "",
+) -> None:
     now_us = work.now_us
     work.update(
         _END,
@@ -119,6 +170,8 @@ def retry(
     """Puts the run back at the head of its mailbox, which has been released."""
     at_us = work.now_us + delay_us
     due_us = min(at_us, message.expire_us) if message.expire_us else at_us
+    if box.joining:
+        joining.put_back(work, box, message.run, release=False)
     box.queued += 1
     box.wait_until = at_us if delay_us else None
     box.changed = True

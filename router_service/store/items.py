@@ -3,10 +3,11 @@
 An item is filled in by the handler, afresh if a transaction has to be repeated, and read on the loop after the commit.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chassis.errors import AppError
-from router_service.domain.mail import EndedRun, Lease, NewMessage, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, NewMessage, RetryingRun
 from router_service.domain.state import MessageState
 from router_service.store.ticket import Ticket
 
@@ -64,7 +65,8 @@ class Settle(Item):
     """Ends an attempt. `offer` is for the next message of the same mailbox. `lease` is None when it is not at hand.
 
     With `succeeded`: `reply_text`, `usage`, `stop_reason`; `reply` goes to the mailbox of reply_to, unless somebody
-    still waits for it; `outbox` is other mail. Otherwise: the error, and whether another attempt may help.
+    still waits for it; `joined_replies` are those to messages that the turn took in, by their ids; `outbox` is other
+    mail. Otherwise: the error, and whether another attempt may help, or in `question` what a person is asked.
     """
 
     session: str = field(kw_only=True)
@@ -78,7 +80,9 @@ class Settle(Item):
     reply_text: str = ""
     reply: NewMessage | None = None
     reply_offer: Offer | None = None
+    joined_replies: tuple[tuple[str, NewMessage], ...] = ()
     outbox: tuple[NewMessage, ...] = ()
+    question: bytes = b""
     error_reason: str = ""
     error_message: str = ""
     retryable: bool = False
@@ -97,6 +101,43 @@ class Begin(Item):
 
 
 @dataclass(slots=True, eq=False)
+class Join(Item):
+    """The turn of `run` has taken in the message that was handed to it. `done` says that it is so now."""
+
+    session: str = field(kw_only=True)
+    run: str = field(kw_only=True)
+    epoch: int = field(kw_only=True)
+    message_id: str = field(kw_only=True)
+    done: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Remember(Item):
+    """Remembers a step of a run. `duplicate` says that there was one of this name; the first one stands."""
+
+    session: str = field(kw_only=True)
+    run: str = field(kw_only=True)
+    epoch: int = field(kw_only=True)
+    step: str = field(kw_only=True)
+    effect: int = field(kw_only=True)
+    result: bytes = field(kw_only=True)
+    attachment: int = 0
+    duplicate: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Resolve(Item):
+    """Answers the question that was asked at `asked_us`; the run goes on at the head of its mailbox."""
+
+    session: str = field(kw_only=True)
+    message_id: str = field(kw_only=True)
+    run: str = field(kw_only=True)
+    asked_us: int = field(kw_only=True)
+    decision: bytes = field(kw_only=True)
+    explanation: str = field(kw_only=True)
+
+
+@dataclass(slots=True, eq=False)
 class Extend(Item):
     """Keeps a lease alive until `now + lease_us`, with or without a stream. `expire_us` is the answer."""
 
@@ -105,6 +146,7 @@ class Extend(Item):
     epoch: int = field(kw_only=True)
     lease_us: int = field(kw_only=True)
     expire_us: int = 0
+    cancel_requested: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -164,10 +206,11 @@ class GiveUp(Item):
 
 @dataclass(slots=True, eq=False)
 class Logged(Item):
-    """The session's log has the ends and retries of these messages."""
+    """The session's log has the ends, retries and questions of these messages."""
 
     ended: tuple[str, ...] = ()
     retried: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +220,24 @@ class StopAsking(Item):
     session: str = field(kw_only=True)
     message_id: str = field(kw_only=True)
     ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Operation(Item):
+    """Several items as one request: done together with the record of its answer, or not at all.
+
+    A request that was answered before gets that answer, and its parts do nothing. `conclude` makes the answer from the
+    parts after they are done; with `strict`, the refusal of one part is that of the whole.
+    """
+
+    method: str = field(kw_only=True)
+    principal: str = field(kw_only=True)
+    request_id: str = field(kw_only=True)
+    fingerprint: str = field(kw_only=True)
+    parts: Sequence[Item] = field(kw_only=True)
+    conclude: Callable[[Sequence[Item]], bytes] = field(kw_only=True)
+    strict: bool = False
+    response: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -199,6 +260,15 @@ class CancelAsked:
 
 
 @dataclass(slots=True, eq=False)
+class Steered:
+    """A message is offered to the running turn of `host`, which has the lease with `epoch`."""
+
+    host: str
+    epoch: int
+    message: JoinedMessage
+
+
+@dataclass(slots=True, eq=False)
 class BoxState:
     """How a transaction left a mailbox: free, and with mail that can be leased now."""
 
@@ -208,7 +278,7 @@ class BoxState:
     ready: bool
 
 
-Effect = Leased | EndedRun | RetryingRun | CancelAsked
+Effect = Leased | EndedRun | RetryingRun | AskedRun | CancelAsked | Steered
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,11 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from router_service.domain.errors import LeaseLost, NotDeadLettered
+from router_service.domain.limits import RETRY_RANK
 from router_service.domain.mail import EndedRun, Lease, RetryingRun
 from router_service.domain.state import LIVE, MessageState
 from router_service.models import ATTACHMENT
+from router_service.store import joining
 from router_service.store.accepting import Rules, put
 from router_service.store.ending import end, lose_lease, request_cancel, take_away
 from router_service.store.items import (
@@ -69,6 +71,7 @@ def extend(work: Work, item: Extend, _rules: Rules) -> None:
         item.refusal = LeaseLost(item.run, item.epoch)
         return
     item.expire_us = row.lease_expire_us = work.now_us + item.lease_us
+    item.cancel_requested = box.cancel_time is not None
     _set_due(work, row, item.expire_us, columns=_EXTEND)
 
 
@@ -84,6 +87,12 @@ def cancel(work: Work, item: Cancel, rules: Rules) -> None:
     elif row.state in (MessageState.ACCEPTED, MessageState.QUEUED):
         _leave_queue(box, row)
         end(work, box, row, MessageState.CANCELLED, error_message=item.reason)
+        item.done = True
+    elif row.state is MessageState.NEEDS_DECISION:
+        end(work, box, row, MessageState.CANCELLED, error_message=item.reason)
+        item.done = True
+    elif row.state in LIVE and joining.host_of(work, box, item.message_id) == box.lease_run:
+        request_cancel(work, box, item.reason, rules.cancel_grace_us)  # it is part of that turn
         item.done = True
 
 
@@ -113,6 +122,9 @@ def due(work: Work, item: Due, rules: Rules) -> None:
             at_us = min(row.next_attempt_us, row.expire_us) if row.expire_us else row.next_attempt_us
             work.update(_DUE, (row.message_id, at_us))
             work.due(at_us)
+    elif expired and (row.state in LIVE or row.state is MessageState.NEEDS_DECISION):
+        # One that joined a turn, which goes on without it; or one that a person has not decided about.
+        end(work, box, row, MessageState.EXPIRED, error_reason="EXPIRED", error_message="its expire time passed")
     else:
         work.update(_DUE, (row.message_id, None))
     work.offer(item.session, item.offer)
@@ -191,6 +203,7 @@ def lease_heads(work: Work, unlogged: Set[str]) -> None:
         _redrive(work, ready, unlogged)
     stored = [session for session in ready if work.boxes[session].queued > len(work.fresh.get(session, ()))]
     heads = work.heads(stored) if stored else {}
+    gathering: list[tuple[Box, Lease]] = []
     for session, offers in ready.items():
         box = work.boxes[session]
         head = _first(heads.get(session), work.fresh.get(session, ()))
@@ -201,7 +214,11 @@ def lease_heads(work: Work, unlogged: Set[str]) -> None:
             work.flush()
             end(work, box, head, MessageState.EXPIRED, error_reason="EXPIRED", error_message="its expire time passed")
             continue  # the mailbox is reported as ready and comes again
-        _lease(work, box, head, offers[0])
+        lease = _lease(work, box, head, offers[0])
+        if box.joining:
+            gathering.append((box, lease))
+    for box, lease in gathering:  # last, because it writes what the loop above looks at
+        joining.gather(work, box, lease)
 
 
 def _redrive(work: Work, sessions: Iterable[str], unlogged: Set[str]) -> None:
@@ -212,7 +229,7 @@ def _redrive(work: Work, sessions: Iterable[str], unlogged: Set[str]) -> None:
             work.batch.effects.append(run)
 
 
-def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> None:
+def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> Lease:
     now_us = work.now_us
     box.epoch += 1
     box.queued -= 1
@@ -259,6 +276,7 @@ def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> None:
     )
     work.batch.effects.append(Leased(lease, offer))
     work.batch.used.add(id(offer))
+    return lease
 
 
 def _overwrite(row: list[Any], values: tuple[Any, ...]) -> None:
@@ -285,8 +303,8 @@ def _leave_queue(box: Box, row: Facts) -> None:
         box.waiting -= 1
     else:
         box.queued -= 1
-        if row.attempt and box.wait_until is not None:
-            box.wait_until = None  # only the head can have been tried before
+        if row.rank == RETRY_RANK and box.wait_until is not None:
+            box.wait_until = None  # it was the head
     box.changed = True
 
 

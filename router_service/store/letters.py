@@ -13,6 +13,10 @@ class Letters(Protocol):
         """What a parent is told of its child's end, when the child's own reply does not tell it."""
         ...
 
+    def failure(self, draft: bytes, ended: EndedRun) -> NewMessage | None:
+        """What whoever wanted a reply is told of a run that gives none; None when nobody wanted one."""
+        ...
+
     def copy(self, publication: NewMessage, session: str, number: int) -> NewMessage:
         """A published message for one subscriber's session."""
         ...

@@ -5,7 +5,7 @@ settlements and timers it holds, and writes each table in one statement. Items t
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from chassis.clock import Clock
 from router_service.store.accepting import Rules, send
 from router_service.store.bulk import Bulk
+from router_service.store.deciding import resolve
 from router_service.store.fan_items import FAN_ITEMS, Fire, Publish, PutSpawn
 from router_service.store.fanning import Fanning
 from router_service.store.items import (
@@ -23,14 +24,19 @@ from router_service.store.items import (
     GiveUp,
     Grant,
     Item,
+    Join,
     Logged,
     LoseLease,
+    Operation,
     RaiseEpoch,
     Reject,
+    Remember,
+    Resolve,
     Send,
     Settle,
     StopAsking,
 )
+from router_service.store.joining import join
 from router_service.store.leasing import (
     begin,
     cancel,
@@ -45,7 +51,10 @@ from router_service.store.leasing import (
     stop_asking,
 )
 from router_service.store.letters import Letters
+from router_service.store.notices import tell
+from router_service.store.operations import operate
 from router_service.store.settling import settle
+from router_service.store.steps import remember
 from router_service.store.work import Box, Work
 
 _MAX_BOXES = 20_000
@@ -68,6 +77,7 @@ class MailHandler:
         self._boxes: dict[str, Box] | None = {} if bulk.sqlite else None
         self._uncommitted = False
         self._rules = rules
+        self._letters = letters
         self._fanning = fanning = Fanning(letters, single_process=bulk.sqlite)
         self._steps: Mapping[type[Item], _Step] = {
             Send: send,
@@ -82,6 +92,10 @@ class MailHandler:
             Reject: reject,
             StopAsking: stop_asking,
             GiveUp: give_up,
+            Join: join,
+            Remember: remember,
+            Resolve: resolve,
+            Operation: self._operate,
             Logged: _logged,
             PutSpawn: fanning.put_spawn,
             Publish: fanning.publish,
@@ -97,10 +111,15 @@ class MailHandler:
             item.batch = batch
             steps[type(item)](work, item, rules)
         self._fanning.announce(work)
+        told = tell(work, self._letters.failure, 0)
         lease_heads(work, self.unlogged)
         self._fanning.announce(work)  # heads that turned out to have expired
+        tell(work, self._letters.failure, told)
         work.finish()
         return items
+
+    def _operate(self, work: Work, item: Operation, rules: Rules) -> None:
+        operate(work, item, lambda part: self._steps[type(part)](work, part, rules))
 
     def committed(self) -> None:
         """What the last call did is on disk. Comes before the next call."""
@@ -114,12 +133,20 @@ class MailHandler:
         return boxes
 
 
+def _flat(items: Sequence[Item]) -> Iterator[Item]:
+    for item in items:
+        if type(item) is Operation:
+            yield from item.parts
+        else:
+            yield item
+
+
 def _load(work: Work, items: Sequence[Item], fanning: Fanning) -> None:
     """Locks and copies all that the items are about, in one order."""
     sessions: set[str] = set()
     runs: list[str] = []
     ids: list[str] = []
-    for item in items:
+    for item in _flat(items):
         if isinstance(item, Send):
             message = item.message
             sessions.add(message.session)
@@ -128,12 +155,12 @@ def _load(work: Work, items: Sequence[Item], fanning: Fanning) -> None:
         elif isinstance(item, Settle):
             sessions.add(item.session)
             mail = item.outbox if item.reply is None else (item.reply, *item.outbox)
-            for message in mail:
+            for message in (*mail, *(reply for _, reply in item.joined_replies)) if item.joined_replies else mail:
                 sessions.add(message.session)
                 runs.append(message.run)
         elif not isinstance(item, (Logged, *FAN_ITEMS)):
             sessions.add(cast(Grant, item).session)
-            if isinstance(item, (Cancel, Due, StopAsking, GiveUp)):
+            if isinstance(item, (Cancel, Due, StopAsking, GiveUp, Join, Resolve)):
                 ids.append(item.message_id)
     fanning.load(work, items, sessions, runs)
     if sessions:
@@ -152,5 +179,7 @@ def _logged(work: Work, item: Logged, _rules: Rules) -> None:
     where = "WHERE id IN (SELECT value FROM {keys})"
     if item.ended:
         work.execute(f"UPDATE message SET log_flags = 1 {where} AND log_flags = 3", item.ended)
+    if item.asked:
+        work.execute(f"UPDATE message SET log_flags = 1 {where} AND log_flags = 4", item.asked)
     if item.retried:
         work.execute(f"UPDATE message SET log_flags = 1 {where} AND log_flags = 2", item.retried)

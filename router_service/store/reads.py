@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, literal_column, or_, select
 
-from router_service.domain.mail import EndedRun, Lease, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, Lease, RetryingRun
 from router_service.domain.state import TERMINAL, MessageState
-from router_service.models import ATTACHMENT, MAILBOX, MESSAGE
-from router_service.store.ending import LOG_NOTHING, LOG_RETRY
+from router_service.models import ATTACHMENT, DECISION, JOINING, MAILBOX, MESSAGE
+from router_service.store.ending import LOG_NOTHING, LOG_QUESTION, LOG_RETRY
+from router_service.store.joining import WAITS
 
 _M: Final = MESSAGE.c
 _B: Final = MAILBOX.c
@@ -19,7 +20,10 @@ _TERMINAL: Final = tuple(int(state) for state in sorted(TERMINAL))
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message with all its columns, and when its lease ends (0 for none)."""
+    """A message with all its columns, and when its lease ends (0 for none).
+
+    The row has `joined_run`, the run whose turn took it in, and `request` and `decision`, question and answer, as well.
+    """
 
     row: RowMapping
     lease_expire_us: int = 0
@@ -77,7 +81,7 @@ def _of_bot(bot: str) -> ColumnElement[bool]:
 def find_message(conn: Connection, *, message_id: str = "", run: str = "") -> StoredMessage | None:
     """A message by id or by run, with its place in the queue."""
     where = _M.id == message_id if message_id else _M.run == run
-    row = conn.execute(select(MESSAGE).where(where)).mappings().first()
+    row = conn.execute(_whole().where(where)).mappings().first()
     if row is None:
         return None
     return StoredMessage(row, _lease_expire_us(conn, [row]).get(row["id"], 0), _queue_position(conn, row))
@@ -91,7 +95,7 @@ def list_messages(
     if after:
         conditions.append(_M.id > after if ascending else _M.id < after)
     order = _M.id.asc() if ascending else _M.id.desc()
-    rows = conn.execute(_of(query, select(MESSAGE)).where(*conditions).order_by(order).limit(limit)).mappings().all()
+    rows = conn.execute(_of(query, _whole()).where(*conditions).order_by(order).limit(limit)).mappings().all()
     expires = _lease_expire_us(conn, rows)
     return [StoredMessage(row, expires.get(row["id"], 0)) for row in rows]
 
@@ -104,6 +108,22 @@ def select_ids(conn: Connection, query: MessageQuery, *, limit: int, after: str 
     columns = _of(query, select(_M.id, _M.run, _M.session))
     found = conn.execute(columns.where(*conditions).order_by(_M.id).limit(limit))
     return [(row.id, row.run, row.session) for row in found]
+
+
+def joined_messages(conn: Connection, run: str) -> list[tuple[str, str, bytes]]:
+    """(id, run, draft) of the messages that the turn of `run` took in."""
+    joined = select(_M.id, _M.run, _M.draft).join(JOINING, JOINING.c.message_id == _M.id)
+    found = conn.execute(
+        joined.where(JOINING.c.run == run, literal_column("joining.state = 2"))
+    )  # as the index says it
+    return [(row.id, row.run, bytes(row.draft)) for row in found]
+
+
+def find_question(conn: Connection, message_id: str) -> tuple[int, bytes] | None:
+    """When the newest question was asked, and the question as it is stored."""
+    asked = select(DECISION.c.request_time, DECISION.c.request).where(DECISION.c.message_id == message_id)
+    row = conn.execute(asked).first()
+    return None if row is None else (row.request_time, bytes(row.request))
 
 
 def find_run(conn: Connection, run: str) -> tuple[str, str, int] | None:
@@ -169,13 +189,18 @@ def leases_of(conn: Connection, workers: Sequence[str]) -> list[tuple[Lease, boo
 
 def unlogged_runs(
     conn: Connection, limit: int, *, after: str = "", sessions: Sequence[str] = ()
-) -> list[EndedRun | RetryingRun]:
-    """Ends and retries that the logs of these or all sessions may lack, by id of the message."""
+) -> list[EndedRun | RetryingRun | AskedRun]:
+    """Ends, retries and questions that the logs of these or all sessions may lack, by id of the message."""
     missing = select(*(_M[name] for name in _LOG_COLUMNS)).where(_M.log_flags > LOG_NOTHING, _M.id > after)
     if sessions:
         missing = missing.where(_M.session.in_(sessions))
-    rows = conn.execute(missing.order_by(_M.id).limit(limit)).mappings()
-    return [_retrying(row) if row["log_flags"] == LOG_RETRY else _ended(row) for row in rows]
+    rows = conn.execute(missing.order_by(_M.id).limit(limit)).mappings().all()
+    asking = [row["id"] for row in rows if row["log_flags"] == LOG_QUESTION]
+    requests: dict[str, bytes] = {}
+    if asking:
+        asked = select(DECISION.c.message_id, DECISION.c.request).where(DECISION.c.message_id.in_(asking))
+        requests = {row.message_id: bytes(row.request) for row in conn.execute(asked)}
+    return [_unlogged(row, requests.get(row["id"], b"")) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +291,33 @@ def _lease(row: RowMapping) -> Lease:
         origin_run=row["origin_run"] or "",
         expire_us=row["expire_time"] or 0,
         pulled_until_us=row["lease_expire_time"] or 0,
+    )
+
+
+def _unlogged(row: RowMapping, request: bytes) -> EndedRun | RetryingRun | AskedRun:
+    if row["log_flags"] == LOG_RETRY:
+        return _retrying(row)
+    return _asked(row, request) if row["log_flags"] == LOG_QUESTION else _ended(row)
+
+
+def _asked(row: RowMapping, request: bytes) -> AskedRun:
+    return AskedRun(
+        message_id=row["id"],
+        run=row["run"],
+        session=row["session"],
+        bot=row["session"][: row["session"].index("/sessions/")],
+        attempt=row["attempts"],
+        sender=row["sender"],
+        request=request,
+    )
+
+
+def _whole() -> Select[Any]:
+    joined_run = case((JOINING.c.state > WAITS, JOINING.c.run), else_=None).label("joined_run")
+    return (
+        select(MESSAGE, joined_run, DECISION.c.request, DECISION.c.decision)
+        .outerjoin(JOINING, JOINING.c.message_id == _M.id)
+        .outerjoin(DECISION, DECISION.c.message_id == _M.id)
     )
 
 

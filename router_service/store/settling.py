@@ -8,12 +8,21 @@ from router_service.domain.errors import LeaseLost, MessageNotFound, RunEnded
 from router_service.domain.retry import FailedAttempt, judge
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import MESSAGE
+from router_service.store import deciding, joining
 from router_service.store.accepting import Rules, put_internal
 from router_service.store.ending import end, retry
 from router_service.store.items import Settle
 from router_service.store.work import Box, Known, Work
 
-_FAILED = frozenset({MessageState.FAILED, MessageState.CANCELLED, MessageState.DEAD_LETTERED, MessageState.EXPIRED})
+_FAILED = frozenset(
+    {
+        MessageState.FAILED,
+        MessageState.CANCELLED,
+        MessageState.DEAD_LETTERED,
+        MessageState.EXPIRED,
+        MessageState.NEEDS_DECISION,
+    }
+)
 
 
 def settle(work: Work, item: Settle, rules: Rules, random: Callable[[], float]) -> None:
@@ -36,6 +45,12 @@ def settle(work: Work, item: Settle, rules: Rules, random: Callable[[], float]) 
 
 
 def _complete(work: Work, box: Box, item: Settle, message: Known) -> None:
+    joined_replies: dict[str, str] = {}
+    if item.joined_replies and box.joining:
+        for message_id, answer in item.joined_replies:
+            joined_here = joining.host_of(work, box, message_id) == message.run
+            if joined_here and not _still_asked(work, message_id) and put_internal(work, answer):
+                joined_replies[message_id] = answer.id
     reply = item.reply
     if reply is not None and message.asked and _still_asked(work, message.message_id):
         reply = None  # whoever asked gets the answer itself
@@ -53,6 +68,7 @@ def _complete(work: Work, box: Box, item: Settle, message: Known) -> None:
         stop_reason=item.stop_reason,
         reply_text=item.reply_text,
         reply_message=reply.id if reply is not None else "",
+        joined_replies=joined_replies,
     )
 
 
@@ -73,6 +89,10 @@ def _fail(
         cancelled=item.cancelled,
         retry_delay_us=item.retry_delay_us,
     )
+    if item.question and not item.cancelled and not cancel_requested:
+        item.state = MessageState.NEEDS_DECISION
+        deciding.ask(work, box, message, item)
+        return
     verdict = judge(attempt, cancel_requested=cancel_requested, backoff=rules.backoff, random=random)
     item.state = verdict.state
     if verdict.state is MessageState.QUEUED:

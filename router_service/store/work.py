@@ -26,9 +26,10 @@ BOX_COLUMNS: Final = (
     "lease_worker",
     "cancel_time",
     "last_message",
+    "joining",
 )
 _BOX_UPDATE: Final = ("session", *BOX_COLUMNS[2:])
-_NEW_BOX: Final = (0, 1, 0, 0, None, None, None, 0, None, None, None)
+_NEW_BOX: Final = (0, 1, 0, 0, None, None, None, 0, None, None, None, 0)
 
 INSERT_COLUMNS: Final = (
     "id",
@@ -114,6 +115,7 @@ class Box:
     lease_worker: str | None
     cancel_time: int | None
     last_message: str | None
+    joining: int
 
     def __init__(self, row: Iterable[Any]) -> None:
         (
@@ -130,6 +132,7 @@ class Box:
             self.lease_worker,
             self.cancel_time,
             self.last_message,
+            self.joining,
         ) = row
         self.changed = False
 
@@ -240,10 +243,10 @@ class Work:
         self._touched: set[str] = set()
 
     def load_boxes(self, sessions: set[str]) -> None:
-        """Locks the mailboxes and copies them; those that are missing are made."""
+        """Locks the mailboxes and copies them; those that are missing are made, those that are here are left alone."""
         known = self._known_boxes
         if known is not None:
-            self.boxes = {session: known[session] for session in sessions if session in known}
+            self.boxes.update({session: known[session] for session in sessions if session in known})
         self._select_boxes(sessions - self.boxes.keys())
         missing = sorted(sessions - self.boxes.keys())
         if missing:
@@ -358,6 +361,7 @@ class Work:
                 box.lease_worker,
                 box.cancel_time,
                 box.last_message,
+                box.joining,
             )
             for box in self.boxes.values()
             if box.changed

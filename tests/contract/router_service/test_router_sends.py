@@ -117,8 +117,7 @@ async def test_reject_refuses_when_the_session_is_busy(world, stub):
 async def test_steering_is_recorded_as_the_mode_that_was_asked_for(world, stub):
     receipt = await send(stub, mode=message_pb2.BUSY_MODE_STEER)
     got = await stub.GetMessage(router_service_pb2.GetMessageRequest(run=receipt.run))
-    assert got.message.draft.mode == message_pb2.BUSY_MODE_ENQUEUE
-    assert got.message.draft.metadata["mobot.requested_mode"] == "STEER"
+    assert got.message.draft.mode == message_pb2.BUSY_MODE_STEER
 
 
 async def test_priority_goes_first_and_equals_keep_their_order(world, stub):
