@@ -43,3 +43,15 @@ class ShareLinkNotFound(errors.NotFound):
 
     def __init__(self, link: str) -> None:
         super().__init__("there is no such share link", metadata={"link": link})
+
+
+class SessionBusy(errors.FailedPrecondition):
+    """A run is at work, and what is asked for would come into the middle of its turn."""
+
+    reason = "SESSION_BUSY"
+
+    def __init__(self, session: str, run: str) -> None:
+        super().__init__(
+            f"session {session} is at work on run {run}; wait for its end, or cancel it",
+            metadata={"session": session, "run": run},
+        )

@@ -69,10 +69,13 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         act: Callable[[Transaction], T],
         answer: Callable[[T], Answer],
         kind: type[Answer],
+        *,
+        bulk: bool = False,
     ) -> Answer:
-        """Does `act` in one commit and answers; a repeated request id gets the first answer."""
+        """Does `act` in one commit and answers; a repeated request id gets the first answer. `bulk`: it is long."""
         claim = self._claim(request, lambda value: answer(value).SerializeToString())
-        result = await self._store.write(act, claim)
+        write = self._store.write_bulk if bulk else self._store.write
+        result = await write(act, claim)
         return kind.FromString(result) if isinstance(result, Replayed) else answer(result)
 
     def _claim(self, request: Any, encode: Callable[[Any], bytes]) -> Claim | None:  # noqa: ANN401

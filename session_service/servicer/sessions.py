@@ -10,7 +10,7 @@ from chassis.paging import clamp_page_size
 from chassis.resource_names import SessionName, parse_bot, parse_session
 from mobot.session.v1 import session_pb2, session_service_pb2
 from session_service.convert import checks, queries, sessions
-from session_service.convert.copies import copy_event, summary_through
+from session_service.convert.copies import amend, copy_event
 from session_service.convert.refusals import to_proto_refusal
 from session_service.convert.templates import from_proto_template_name
 from session_service.domain.errors import BotNotFound
@@ -54,9 +54,7 @@ class SessionCalls(Calls):
         create = partial(changing.create_session, draft=draft, actor=actor, policy=policy)
         if request.HasField("based_on"):
             prefix = await self._prefix(request.based_on)
-            create = partial(
-                forking.create_fork, draft=draft, prefix=prefix, actor=actor, policy=policy, through=summary_through
-            )
+            create = partial(forking.create_fork, draft=draft, prefix=prefix, actor=actor, policy=policy, amend=amend)
         return await self._once(
             request,
             create,
