@@ -22,9 +22,11 @@ from chassis.settings import ChassisSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
 from memory_service.convert.requests import Pages
 from memory_service.domain.operation import OperationKind
+from memory_service.operations.erasing import EraseWorker
 from memory_service.operations.runner import OperationRunner, OperationWorker
 from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
+from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
 from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import Limits, MemoryStore
@@ -58,8 +60,9 @@ async def compose(
     limits = Limits(settings.max_memories, timedelta(days=settings.retention_days))
     new_id = Uuid7Ids(clock)
     store = MemoryStore(database, clock=clock, new_id=new_id, limits=limits)
-    workers: dict[OperationKind, OperationWorker] = {}
-    operations = OperationStore(store.transactions, undo={kind: worker.undo for kind, worker in workers.items()})
+    workers: dict[OperationKind, OperationWorker] = {OperationKind.ERASE: EraseWorker(store.transactions)}
+    undo = {kind: worker.undo for kind, worker in workers.items()}
+    operations = OperationStore(store.transactions, undo=undo)
     grants = GrantStore(store.transactions)
     runner = OperationRunner(operations, workers, owner=new_id(), clock=clock)
     runner.start()
@@ -68,6 +71,8 @@ async def compose(
         store=store,
         grants=grants,
         operations=operations,
+        erasures=EraseStore(store.transactions, undo=undo),
+        ring=runner.ring,
         pages=Pages(secret),
         clock=clock,
         new_id=new_id,

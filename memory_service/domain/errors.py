@@ -5,6 +5,7 @@ from chassis.errors import (
     AlreadyExists,
     FailedPrecondition,
     FieldViolation,
+    Internal,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -230,3 +231,24 @@ class GrantAlreadyExists(AlreadyExists):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} exists; choose another grant_id", metadata={"grant": name})
+
+
+class EraseNotConfirmed(InvalidArgument):
+    reason = "ERASE_NOT_CONFIRMED"
+
+    def __init__(self, bot: str) -> None:
+        rule = f"must be {bot}"
+        super().__init__(
+            f"confirm {rule}",
+            metadata={"field": "confirm", "bot": bot},
+            violations=(FieldViolation("confirm", rule),),
+        )
+
+
+class EraseIncomplete(Internal):
+    """Rows, postings or vectors were left each time an erasure looked for them."""
+
+    reason = "INTERNAL_ERROR"
+
+    def __init__(self, bot: str, left: int) -> None:
+        super().__init__(f"bots/{bot}: {left} rows are left after the erasure", metadata={"left": str(left)})

@@ -1,5 +1,6 @@
 """What all calls stand on: the store they ask, and whose memory the caller may name."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -13,6 +14,7 @@ from memory_service.convert.requests import Pages
 from memory_service.domain import access
 from memory_service.domain.errors import BlockNotFound, MemoryNotFound
 from memory_service.domain.grant import NO_REACH, GrantAccess, Reach
+from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
 from memory_service.store.memories import MemoryRef
 from memory_service.store.operation_store import OperationStore
@@ -22,7 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Calls:
-    """Everything that calls need comes in through the constructor."""
+    """Everything that calls need comes in through the constructor; `ring` tells that there is an operation to do."""
 
     def __init__(
         self,
@@ -30,6 +32,8 @@ class Calls:
         store: MemoryStore,
         grants: GrantStore,
         operations: OperationStore,
+        erasures: EraseStore,
+        ring: Callable[[], None],
         pages: Pages,
         clock: Clock,
         new_id: IdFactory,
@@ -37,6 +41,8 @@ class Calls:
         self._store = store
         self._grants = grants
         self._operations = operations
+        self._erasures = erasures
+        self._ring = ring
         self._pages = pages
         self._clock = clock
         self._new_id = new_id

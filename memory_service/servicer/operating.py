@@ -8,7 +8,7 @@ from memory_service.convert.answers import to_proto_mark
 from memory_service.convert.operations import from_proto_operation_filter, parse_operation, to_proto_operation
 from memory_service.convert.requests import page_size, to_ticket
 from memory_service.domain import access
-from memory_service.domain.errors import OperationNotFound
+from memory_service.domain.errors import EraseNotConfirmed, MemoryNotFound, OperationNotFound
 from memory_service.servicer.calls import Calls, Context
 from mobot.memory.v1 import memory_service_pb2 as pb
 
@@ -16,6 +16,23 @@ _EVERY_BOT = "bots/-"
 
 
 class OperationCalls(Calls):
+    async def EraseNamespace(self, request: pb.EraseNamespaceRequest, context: Context) -> pb.EraseNamespaceResponse:
+        who = caller().actor
+        bot = resource_names.parse_bot(request.name)
+        if not access.owns(who, bot):
+            raise MemoryNotFound(request.name)
+        if request.confirm != request.name:
+            raise EraseNotConfirmed(request.name)
+        operation = await self._erasures.start(
+            bot,
+            who,
+            to_ticket(request, request.request_id, who),
+            keep_blocks=request.keep_blocks,
+            keep_accesses=request.keep_accesses,
+        )
+        self._ring()
+        return pb.EraseNamespaceResponse(operation=to_proto_operation(operation))
+
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.GetOperationResponse:
         operation = await self._operations.get(*_own_operation(caller().actor, request.name))
         return pb.GetOperationResponse(operation=to_proto_operation(operation))

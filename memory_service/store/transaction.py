@@ -67,14 +67,19 @@ class Transaction:
         return self._open[bot]
 
     def ensure(self, bot: str) -> Namespace:
-        """The bot's namespace, locked; made when there is none."""
-        found = self.find(bot)
+        """The bot's namespace, locked; made when there is none. Raises: NamespaceErasing."""
+        self.find(bot)
+        return self.ensure_erasing(bot)
+
+    def ensure_erasing(self, bot: str) -> Namespace:
+        """The same for whoever begins to erase it."""
+        found = self.find_erasing(bot)
         if found is None:
             self.conn.execute(
                 _insert_unless_there(self.conn),
                 {"bot": bot, "revision": 0, "live_count": 0, "deleted_count": 0, "word_count": 0},
             )
-            found = self.find(bot)
+            found = self.find_erasing(bot)
             assert found is not None
         return found
 

@@ -9,12 +9,8 @@ UNIMPLEMENTED: dict[str, set[str]] = {
     "registry": set(),
     "session": {
         "Append",
-        "CreateShareLink",
         "ExportSession",
-        "GetSharedSession",
         "ImportSessions",
-        "ListShareLinks",
-        "RevokeShareLink",
     },
     "memory": {
         "ExportMemories",
