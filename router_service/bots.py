@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import grpc.aio
 
@@ -26,6 +26,8 @@ class BotInfo:
     works: bool = True
     deleted: bool = False
     concurrency: int = DEFAULT_CONCURRENCY
+    owner: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bots:
@@ -128,4 +130,6 @@ def _info(bot: bot_pb2.Bot) -> BotInfo:
         works=enabled and not bot.suspended,
         deleted=not live,
         concurrency=bot.concurrency or DEFAULT_CONCURRENCY,
+        owner=bot.owner,
+        labels=dict(bot.labels),
     )

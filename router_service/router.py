@@ -13,18 +13,29 @@ from mobot.session.v1 import session_service_pb2_grpc
 from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
 from router_service.convert.letters import LetterWriter
+from router_service.convert.spawns import SpawnReader
+from router_service.delivery.chores import Chores
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.delivery.opener import Opener
+from router_service.delivery.spawner import Spawner
 from router_service.delivery.timers import Timers
 from router_service.delivery.waiters import RunWaiters
 from router_service.domain.retry import Backoff
+from router_service.domain.spawning import SpawnLimits
 from router_service.ids import MessageIds
 from router_service.servicer.attaching import Attaching
 from router_service.servicer.exchange import Exchange
+from router_service.servicer.fan_calls import Fan
+from router_service.servicer.guarding import Guard
 from router_service.servicer.interventions import Interventions
 from router_service.servicer.mailboxes import Mailboxes
+from router_service.servicer.policies import Policies
+from router_service.servicer.requests import Requests
 from router_service.servicer.router_servicer import RouterServicer
+from router_service.servicer.schedules import ContentChecks, Schedules
 from router_service.servicer.sending import Sending
+from router_service.servicer.spawning import Spawning
+from router_service.servicer.topics import Topics
 from router_service.servicer.waiting import Waiting
 from router_service.settings import RouterSettings
 from router_service.store.accepting import Rules
@@ -73,16 +84,21 @@ class Router:
         reader = DraftReader(clock, new_id, max_attempts=settings.max_attempts)
         self._waiting = Waiting(store, waiters)
         exchange = Exchange(store, max_turns=settings.max_pair_turns)
+        guard = Guard(store, self._bots, new_id, ttl_s=settings.bot_cache_s)
         self._sending = Sending(
-            self._dispatcher, reader, self._bots, self._waiting, exchange, window=settings.send_window
+            self._dispatcher, reader, self._bots, guard, self._waiting, exchange, window=settings.send_window
         )
         attaching = Attaching(
-            store, self._dispatcher, reader, self._bots, lease_us=lease_us, max_turns=settings.max_pair_turns
+            store, self._dispatcher, reader, self._bots, guard, lease_us=lease_us, max_turns=settings.max_pair_turns
         )
-        mailboxes = Mailboxes(store, self._dispatcher, self._waiting, PageTokens(page_secret))
+        tokens = PageTokens(page_secret)
+        mailboxes = Mailboxes(store, self._dispatcher, self._waiting, tokens)
         interventions = Interventions(store, self._dispatcher, reader, self._waiting)
+        fan = self._fan(settings, session, clock, reader, guard, new_id, tokens)
         # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
-        self.servicer = RouterServicer(self._sending, attaching, mailboxes, interventions)  # type: ignore[abstract]
+        self.servicer = RouterServicer(  # type: ignore[abstract]
+            self._sending, attaching, mailboxes, interventions, fan
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -130,6 +146,7 @@ class Router:
         await self.end_watches()
         self._opener.close()
         self.timers.close()
+        self.chores.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bots.close()
         await self._store.close()
@@ -137,9 +154,38 @@ class Router:
     async def _start(self) -> None:
         # Ends that the logs lack come first, so that they stand before the starts of what comes next.
         await self._opener.recover()
-        self._tasks = [asyncio.create_task(self._opener.run()), asyncio.create_task(self.timers.run())]
+        self._tasks = [asyncio.create_task(work.run()) for work in (self._opener, self.timers, self.chores)]
         for task in self._tasks:
             task.add_done_callback(_report)
+
+    def _fan(
+        self,
+        settings: RouterSettings,
+        session: grpc.aio.Channel,
+        clock: Clock,
+        reader: DraftReader,
+        guard: Guard,
+        new_id: MessageIds,
+        tokens: PageTokens,
+    ) -> Fan:
+        """What makes mail of mail: children, schedules, topics; and the policy about it."""
+        store, spawns = self._store, SpawnReader(clock, new_id, reader)
+        spawner = Spawner(
+            session_service_pb2_grpc.SessionServiceStub(session),
+            store,
+            spawns,
+            SpawnLimits(settings.spawn_depth, settings.spawn_fan_out),
+        )
+        poll_s = _SINGLE_PROCESS_POLL_S if store.single_process else settings.poll_interval_s
+        self.chores = Chores(store, spawner, reader, spawns, poll_s=poll_s)
+        requests = Requests(store, clock)
+        spawning = Spawning(
+            store, spawner, spawns, self._bots, guard, self._waiting, clock, stop_wait_s=settings.cancel_grace_s + 1
+        )
+        checks = ContentChecks(reader, spawns, self._bots, guard)
+        schedules = Schedules(store, requests, checks, self.chores, self._dispatcher, spawning, new_id, tokens)
+        topics = Topics(store, requests, reader, self._bots, tokens, limit=settings.topic_limit)
+        return Fan(spawning, schedules, topics, Policies(store, requests, guard, tokens))
 
     def _wake_timers(self, at_us: int) -> None:
         self.timers.wake(at_us)

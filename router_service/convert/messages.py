@@ -7,6 +7,7 @@ from mobot.session.v1 import event_pb2
 from router_service.convert.times import set_time
 from router_service.domain.mail import JoinedMessage, Lease
 from router_service.domain.state import TERMINAL, MessageState
+from router_service.store.fan_items import Publish
 from router_service.store.items import Send
 from router_service.store.reads import Stats, StoredMessage
 from router_service.store.steps import RunMemory
@@ -106,13 +107,15 @@ def fill_joined(
     set_time(message.create_time, joined.create_us)
 
 
-def fill_receipt(receipt: message_pb2.Receipt, item: Send) -> None:
+def fill_receipt(receipt: message_pb2.Receipt, item: Send | Publish) -> None:
     receipt.message = f"messages/{item.id}"
     receipt.run = item.run
     receipt.session = item.session
     receipt.state = _STATES[item.state]
     receipt.duplicate = item.duplicate
     receipt.queue_position = item.queue_position
+    if isinstance(item, Publish):
+        receipt.fan_out_count = item.fan_out
 
 
 def to_proto_stats(stats: Stats, *, workers: int) -> message_pb2.MailboxStats:

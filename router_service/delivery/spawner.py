@@ -4,16 +4,17 @@ import logging
 from dataclasses import replace
 
 import grpc.aio
+from sqlalchemy import Connection
 
 from chassis.errors import AppError, NotFound, ResourceExhausted, Unavailable
 from chassis.status import from_rpc_error
 from mobot.session.v1 import session_service_pb2, session_service_pb2_grpc
 from router_service.convert.spawns import SpawnReader, creation, forked_from
-from router_service.delivery.dispatcher import Dispatcher
 from router_service.domain.errors import SessionAlreadyExists, SessionPersistent, SessionRefused
 from router_service.domain.spawning import Cleanup, NewSpawn, SpawnLimits, SpawnState
-from router_service.store import spawns
+from router_service.store import policies, spawns
 from router_service.store.fan_items import PutSpawn
+from router_service.store.policies import Entry
 from router_service.store.router_store import RouterStore
 from router_service.store.spawns import StoredSpawn
 from router_service.store.ticket import Ticket
@@ -33,26 +34,29 @@ class Spawner:
         self,
         sessions: "session_service_pb2_grpc.SessionServiceAsyncStub",
         store: RouterStore,
-        dispatcher: Dispatcher,
         reader: SpawnReader,
         limits: SpawnLimits,
     ) -> None:
         self._sessions = sessions
         self._store = store
-        self._dispatcher = dispatcher
         self._reader = reader
         self._limits = limits
 
-    async def spawn(self, new: NewSpawn) -> StoredSpawn:
-        """The child as it is once its task is in its mailbox.
+    async def spawn(self, new: NewSpawn, entry: Entry) -> StoredSpawn:
+        """The child as it is once its task is in its mailbox. `entry` goes on record with the wish.
 
         Raises:
             AppError: as SpawnSession says; then nothing is left of the wish, unless it was made before.
         """
         now_us = self._store.now_us()
-        stored = await self._store.write(
-            lambda conn: spawns.wish(conn, new, self._limits, now_us=now_us, due_us=now_us + RESUME_AFTER_US)
-        )
+
+        def wish(conn: Connection) -> StoredSpawn:
+            made = spawns.wish(conn, new, self._limits, now_us=now_us, due_us=now_us + RESUME_AFTER_US)
+            if not made.duplicate:
+                policies.record(conn, entry)
+            return made
+
+        stored = await self._store.write(wish)
         if stored.state is not SpawnState.WISHED:
             return stored
         try:

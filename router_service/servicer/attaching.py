@@ -28,7 +28,9 @@ from router_service.delivery.live import LiveLease
 from router_service.domain import limits
 from router_service.domain.errors import HelloRequired, MessageNotFound
 from router_service.domain.mail import NewMessage
+from router_service.domain.policy import Action
 from router_service.servicer.access import check_worker
+from router_service.servicer.guarding import Guard
 from router_service.store import reads
 from router_service.store.items import Begin, Extend, Settle
 from router_service.store.router_store import RouterStore
@@ -48,6 +50,7 @@ class Attaching:
         dispatcher: Dispatcher,
         reader: DraftReader,
         bots: Bots,
+        guard: Guard,
         *,
         lease_us: int,
         max_turns: int,
@@ -56,6 +59,7 @@ class Attaching:
         self._dispatcher = dispatcher
         self._reader = reader
         self._bots = bots
+        self._guard = guard
         self._lease_us = lease_us
         self._max_turns = max_turns
 
@@ -257,6 +261,7 @@ class Attaching:
                 draft, sender, field=f"completion.outbox[{number}]", internal_key=f"outbox/{item.run}/{number}"
             )
             await self._bots.require(checked.message.bot)
+            await self._guard.require(sender, Action.SEND, checked.message.session)
             checked.message.internal = True
             mail.append(checked.message)
         return tuple(mail)

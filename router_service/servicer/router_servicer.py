@@ -5,8 +5,9 @@ from contextlib import aclosing
 from typing import Any
 
 from chassis.identity import caller
-from mobot.router.v1 import router_service_pb2, router_service_pb2_grpc
+from mobot.router.v1 import router_service_pb2
 from router_service.servicer.attaching import Attaching
+from router_service.servicer.fan_calls import Fan, FanCalls
 from router_service.servicer.interventions import Interventions
 from router_service.servicer.mailboxes import Mailboxes
 from router_service.servicer.sending import Sending
@@ -14,12 +15,13 @@ from router_service.servicer.sending import Sending
 # ruff: noqa: ARG002 - gRPC gives every method a context
 
 
-class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
+class RouterServicer(FanCalls):
     """Serves RouterService. What is not here answers UNIMPLEMENTED, by the generated base class."""
 
     def __init__(
-        self, sending: Sending, attaching: Attaching, mailboxes: Mailboxes, interventions: Interventions
+        self, sending: Sending, attaching: Attaching, mailboxes: Mailboxes, interventions: Interventions, fan: Fan
     ) -> None:
+        super().__init__(fan)
         self._sending = sending
         self._attaching = attaching
         self._mailboxes = mailboxes
@@ -28,6 +30,9 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def SendMessage(
         self, request: router_service_pb2.SendMessageRequest, context: object
     ) -> router_service_pb2.SendMessageResponse:
+        if request.message.topic:
+            receipt = await self._fan.topics.publish(request.message, caller())
+            return router_service_pb2.SendMessageResponse(receipt=receipt)
         return router_service_pb2.SendMessageResponse(receipt=await self._sending.send_one(request.message, caller()))
 
     async def Send(self, request_iterator: Any, context: object) -> AsyncIterator[router_service_pb2.SendResponse]:  # noqa: ANN401
@@ -85,7 +90,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     async def CancelRun(
         self, request: router_service_pb2.CancelRunRequest, context: object
     ) -> router_service_pb2.CancelRunResponse:
-        return await self._interventions.cancel(request, caller())
+        return await self._fan.spawning.cancel(request, caller(), self._interventions.cancel)
 
     async def ResolveRun(
         self, request: router_service_pb2.ResolveRunRequest, context: object

@@ -11,13 +11,17 @@ from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.bots import Bots
 from router_service.convert.drafts import CheckedDraft, DraftReader
 from router_service.convert.messages import fill_receipt
+from router_service.convert.publications import read_publication
 from router_service.convert.refusals import fill_refusal
 from router_service.convert.times import span_us
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.domain.errors import Draining, ReplyTimeout
 from router_service.domain.limits import DEFAULT_WAIT_S, MAX_WAIT_S
+from router_service.domain.policy import Action
 from router_service.servicer.exchange import Exchange
+from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
+from router_service.store.fan_items import Publish
 from router_service.store.items import Send, StopAsking
 from router_service.store.ticket import Ticket
 
@@ -30,7 +34,7 @@ class _Frame:
     """The messages of one frame: items that were posted, or why they were not."""
 
     first_number: int
-    items: list[Send | AppError]
+    items: list[Send | Publish | AppError]
     ticket: Ticket
 
 
@@ -42,6 +46,7 @@ class Sending:
         dispatcher: Dispatcher,
         reader: DraftReader,
         bots: Bots,
+        guard: Guard,
         waiting: Waiting,
         exchange: Exchange,
         *,
@@ -50,6 +55,7 @@ class Sending:
         self._dispatcher = dispatcher
         self._reader = reader
         self._bots = bots
+        self._guard = guard
         self._waiting = waiting
         self._exchange = exchange
         self._window = window
@@ -65,6 +71,7 @@ class Sending:
         checked = self._reader.read(draft, caller, traceparent=CURRENT_TRACEPARENT.get())
         if not self._takes_mail(checked.message.bot):
             await self._bots.require(checked.message.bot)
+        await self._guard.require(caller, Action.SEND, checked.message.session)
         item = await self._post(checked)
         receipt = message_pb2.Receipt()
         fill_receipt(receipt, item)
@@ -81,6 +88,7 @@ class Sending:
         draft = await self._exchange.counted(draft, caller)
         checked = self._reader.read(draft, caller, traceparent=CURRENT_TRACEPARENT.get())
         await self._bots.require(checked.message.bot)
+        await self._guard.require(caller, Action.SEND, checked.message.session)
         checked.message.ask_until_us = self._waiting.now_us() + wait_us + 1_000_000
         event = self._waiting.watch(checked.message.run)
         answered = True
@@ -159,28 +167,36 @@ class Sending:
                     return
                 drafts = request.messages
                 await room.take(len(drafts))
-                items: list[Send | AppError] = []
-                accepted: list[Send] = []
+                items: list[Send | Publish | AppError] = []
+                accepted: list[Send | Publish] = []
                 for draft in drafts:
                     item = await self._checked(draft, caller, traceparent)
                     items.append(item)
-                    if isinstance(item, Send):
+                    if not isinstance(item, AppError):
                         accepted.append(item)
                 ticket = Ticket(len(accepted))
                 for item in accepted:
                     item.ticket = ticket
-                    self._dispatcher.send(item)
+                    if isinstance(item, Publish):
+                        self._waiting.post(item)
+                    else:
+                        self._dispatcher.send(item)
                 frames.put_nowait(_Frame(request.first_number, items, ticket))
         finally:
             frames.put_nowait(None)
 
-    async def _checked(self, draft: message_pb2.MessageDraft, caller: Caller, traceparent: str) -> Send | AppError:
+    async def _checked(
+        self, draft: message_pb2.MessageDraft, caller: Caller, traceparent: str
+    ) -> Send | Publish | AppError:
         try:
+            if draft.topic:
+                return read_publication(self._reader, draft, caller, traceparent=traceparent)
             if draft.in_reply_to or draft.turn_count:
                 draft = await self._exchange.counted(draft, caller)
             checked = self._reader.read(draft, caller, traceparent=traceparent)
             if not self._takes_mail(checked.message.bot):
                 await self._bots.require(checked.message.bot)
+            await self._guard.require(caller, Action.SEND, checked.message.session)
         except AppError as error:  # the refusal of this one message, which does not hinder the others
             return error
         return Send(message=checked.message, draft=checked.draft)

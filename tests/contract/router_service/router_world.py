@@ -197,6 +197,7 @@ class World:
 
     async def advance(self, seconds):
         self.clock.advance(timedelta(seconds=seconds))
+        await self.router.chores.tick()
         await self.router.timers.tick()
 
     async def _add(self, name, servicer, register, dialer):
