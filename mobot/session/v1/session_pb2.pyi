@@ -568,7 +568,9 @@ class ShareLink(_message.Message):
     created_by: _builtins.str
     """Who made it. Output only."""
     start_sequence: _builtins.int
-    """The reader sees only events with a greater sequence: earlier transcripts are not shared. Output only."""
+    """Sequence before the transcript that is shared, the present one when the link was made. What comes after a reset is not
+    shared. Output only.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made. Output only."""
