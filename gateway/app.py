@@ -1,4 +1,4 @@
-"""The HTTP side: the WebSocket upgrade at /, the page at /, and the operators' endpoints."""
+"""The HTTP side: the WebSocket upgrade at /, the page at /, REST under /v1, and the operators' endpoints."""
 
 import hashlib
 import re
@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from chassis.telemetry import Telemetry
+from gateway.api.http import RestApi
 from gateway.edge import Edge
 from gateway.socket_adapter import UvicornSocket
 
@@ -31,7 +32,7 @@ _SECURITY_HEADERS = {
 
 
 def create_app(
-    edge: Edge, *, readiness: Readiness, telemetry: Telemetry, control_ui_dir: Path | None = None
+    edge: Edge, *, api: RestApi, readiness: Readiness, telemetry: Telemetry, control_ui_dir: Path | None = None
 ) -> Starlette:
     """Routes. With `control_ui_dir` the OpenClaw Control UI is at / and the built-in page at /mobot."""
 
@@ -64,6 +65,7 @@ def create_app(
         Route("/readyz", readyz),
         Route("/metrics", metrics),
         Route("/mobot", built_in_page),
+        Mount("/v1", _Whole(api)),
     ]
     if control_ui_dir is None:
         routes.append(Route("/", built_in_page))
@@ -81,6 +83,16 @@ def _page_response(html: str) -> Response:
         "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return Response(html, media_type="text/html", headers={**_SECURITY_HEADERS, "Content-Security-Policy": policy})
+
+
+class _Whole:
+    """The application with the whole path: a mount would cut its own part off for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "root_path": ""}, receive, send)
 
 
 class _SinglePageFiles(StaticFiles):

@@ -17,6 +17,11 @@ from chassis.clock import Clock
 from chassis.policy import full_service_name
 from chassis.telemetry import Telemetry
 from gateway import frames
+from gateway.api.calls import Calls
+from gateway.api.http import RestApi
+from gateway.api.mail import MAIL
+from gateway.api.memory import MEMORY
+from gateway.api.sockets import ApiMethods
 from gateway.app import create_app
 from gateway.auth import TokenGate
 from gateway.bots import Bots
@@ -37,13 +42,15 @@ from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
 from gateway.web_server import WebServer, bind, create_server
+from mobot.memory.v1 import memory_service_pb2_grpc
 from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.router.v1 import router_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
 
-# The services without which nothing works here; memory is not called by the gateway.
+# The services without which nobody can talk; without the memory a talk still goes on.
 _UPSTREAM = ("registry", "session", "router")
 _PROBE_TIMEOUT_S = 2.0
+ENDPOINTS = (*MEMORY, *MAIL)
 
 
 @dataclass(slots=True)
@@ -112,16 +119,18 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         keys=Keys(settings.gateway_default_bot),
         new_id=lambda: str(uuid.uuid4()),
     )
+    gate = TokenGate(
+        token,
+        monotonic=time.monotonic,
+        max_wrong=settings.gateway_max_wrong_tokens,
+        limit_loopback=settings.gateway_limit_loopback,
+    )
+    calls = Calls({"memory": memory_service_pb2_grpc.MemoryServiceStub(dialer.dial("memory")), "router": router})
     edge = Edge(
         _edge_config(settings, version),
         hub=hub,
-        gate=TokenGate(
-            token,
-            monotonic=time.monotonic,
-            max_wrong=settings.gateway_max_wrong_tokens,
-            limit_loopback=settings.gateway_limit_loopback,
-        ),
-        dispatcher=_dispatcher(services, version, metrics),
+        gate=gate,
+        dispatcher=_dispatcher(services, calls, version, metrics),
         metrics=metrics,
         clock=clock,
         health=lambda: health_snapshot(services),
@@ -132,11 +141,17 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         answers = await asyncio.gather(*(_is_serving(dialer, service) for service in _UPSTREAM))
         return {**dict(zip(_UPSTREAM, answers, strict=True)), "watch": services.streams.is_ready}
 
-    app = create_app(edge, readiness=readiness, telemetry=telemetry, control_ui_dir=settings.gateway_control_ui_dir)
+    app = create_app(
+        edge,
+        api=RestApi(ENDPOINTS, calls, gate, metrics),
+        readiness=readiness,
+        telemetry=telemetry,
+        control_ui_dir=settings.gateway_control_ui_dir,
+    )
     return Gateway(app, hub, services, settings)
 
 
-def _dispatcher(services: Services, version: str, metrics: GatewayMetrics) -> Dispatcher:
+def _dispatcher(services: Services, calls: Calls, version: str, metrics: GatewayMetrics) -> Dispatcher:
     agents = AgentMethods(services)
     return Dispatcher(
         (
@@ -145,6 +160,7 @@ def _dispatcher(services: Services, version: str, metrics: GatewayMetrics) -> Di
             *ChatMethods(services, agents).table(),
             *agents.table(),
             *SmallMethods(services, version=version).table(),
+            *ApiMethods(ENDPOINTS, calls, services.bots).table(),
         ),
         metrics=metrics,
     )

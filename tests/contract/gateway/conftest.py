@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 from edge_client import connected
 from edge_upstream import Registry, Router, Sessions, World
+from sdk_fakes.memory import FakeMemory
 
 from chassis.channel import LOCAL, Dialer
 from chassis.clock import SystemClock
@@ -15,6 +16,7 @@ from chassis.server import Service, ServiceHost
 from chassis.telemetry import Telemetry
 from gateway.composition import compose
 from gateway.settings import GatewaySettings
+from mobot.memory.v1 import memory_service_pb2_grpc
 from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.router.v1 import router_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
@@ -60,6 +62,7 @@ async def start_edge():
                 "session": (Sessions(world), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
                 "router": (Router(world), router_service_pb2_grpc.add_RouterServiceServicer_to_server),
                 "registry": (Registry(), registry_service_pb2_grpc.add_RegistryServiceServicer_to_server),
+                "memory": (FakeMemory(), memory_service_pb2_grpc.add_MemoryServiceServicer_to_server),
             }
             dialer = Dialer(dict.fromkeys(parts, LOCAL), token=SECRET, actor="operators/root")
             hosts = {}

@@ -1,4 +1,4 @@
-"""The real services around a gateway, in one process: registry, session and router on SQLite, and a worker."""
+"""The real services around a gateway, in one process: registry, session, router and memory on SQLite, and a worker."""
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge_client import connected
 
+import memory_service.__main__ as memory
 import registry_service.__main__ as registry
 import router_service.__main__ as router
 import session_service.__main__ as session
@@ -18,6 +19,7 @@ from chassis.settings import ChassisSettings
 from chassis.telemetry import Telemetry
 from gateway.composition import compose
 from gateway.settings import GatewaySettings
+from memory_service.settings import MemorySettings
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
 from registry_service.settings import RegistrySettings
 from router_service.settings import RouterSettings
@@ -58,6 +60,10 @@ class RealEdge:
     def url(self):
         return f"ws://127.0.0.1:{self.port}/"
 
+    @property
+    def http(self):
+        return f"http://127.0.0.1:{self.port}"
+
     def client(self, **options):
         return connected(self.url, **options)
 
@@ -75,6 +81,7 @@ async def real_edge(data_dir, *, with_worker=True, create_bots=True):
             (registry, RegistrySettings()),
             (session, SessionSettings()),
             (router, RouterSettings()),
+            (memory, MemorySettings()),
         ):
             service = await module.compose(settings, chassis, dialer=dialer, clock=clock, telemetry=Telemetry.off())
             host = ServiceHost(service, authenticator=Authenticator(SECRET), listen=(), grace_s=0.5)
