@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
+    UnaryExpression,
     Update,
     any_,
     bindparam,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.operators import custom_op
 
 from chassis import direct_sql
 
@@ -93,6 +95,13 @@ def among(conn: Connection, item: ColumnElement[Any], values: Sequence[str] | Se
         return item.in_(select(each.c.value))
     kind = BigInteger if isinstance(item.type, Integer) else Text
     return item == any_(bindparam(None, list(values), type_=ARRAY(kind), unique=True))
+
+
+def unindexed(conn: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column as a filter that SQLite looks no index up for; PostgreSQL knows better by itself."""
+    if conn.dialect.name != "sqlite":
+        return column
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 def find_events(conn: Connection, keys: Sequence[tuple[int, str]]) -> Sequence[Any]:

@@ -1,0 +1,141 @@
+"""How lists are read: by an index and in its order, whatever the filter, so that a page costs what it shows."""
+
+import re
+
+import pytest
+from sqlalchemy import event, text
+
+from session_service.domain.session import Draft, Fields, Provenance, SessionState
+from session_service.store import changing, listing
+from session_service.store.listing import SessionFilter, SessionOrder
+
+BY_RANK = (SessionOrder.PINNED, SessionOrder.ACTIVITY)
+COUNT = 2_200  # more than are sorted
+FILTERS = {
+    "all": SessionFilter(),
+    "bot": SessionFilter(bots=["main"]),
+    "bots": SessionFilter(bots=["main", "helper"]),
+    "archived": SessionFilter(states=[SessionState.ARCHIVED]),
+    "both states": SessionFilter(states=[SessionState.ACTIVE, SessionState.ARCHIVED]),
+    "group": SessionFilter(group="Large"),
+    "group of bot": SessionFilter(group="Large", bots=["main"]),
+    "parent": SessionFilter(parent="bots/main/sessions/root"),
+    "persistent": SessionFilter(persistent=True),
+    "running": SessionFilter(running=True),
+    "tag of many": SessionFilter(tags=["many"]),
+    "since": SessionFilter(active_since=1),
+    "left out": SessionFilter(exclude_ids=["s7"]),
+}
+
+
+def numbered(which: int) -> Draft:
+    fields = Fields(
+        label=f"Session {which}" if which % 2 else "",
+        persistent=bool(which % 2),
+        group="Large",
+        tags=("many", "rare") if which % 500 == 0 else ("many",),
+        pinned=which % 100 == 0,
+    )
+    provenance = Provenance("operators/root", parent="bots/main/sessions/root")
+    return Draft("helper" if which % 10 == 0 else "main", f"s{which}", fields, provenance)
+
+
+@pytest.fixture
+async def full(store):
+    def fill(tx):
+        for which in range(COUNT):
+            made = changing.create_session(tx, numbered(which), "x", policy="FAIL")
+            tx.flush()
+            if which % 20 == 0:
+                changing.archive_session(tx, made.session.name, changing.Expected(), "", "x")
+
+    await store.write(fill)
+    if store.engine_name == "postgresql":
+        await store.derive(lambda conn: conn.execute(text("ANALYZE session")))
+    return store
+
+
+def plans_of(conn, which, order, after=None):
+    """What the engine does for each statement of a page that reads whole sessions."""
+    seen = []
+
+    def note(_conn, _cursor, statement, parameters, _context, _many):
+        seen.append((statement, parameters))
+
+    event.listen(conn, "before_cursor_execute", note)
+    try:
+        page = listing.list_sessions(conn, which, order, size=20, after=after, offset=0, count=False)
+    finally:
+        event.remove(conn, "before_cursor_execute", note)
+    sqlite = conn.dialect.name == "sqlite"
+    if not sqlite:
+        conn.execute(text("SET LOCAL enable_seqscan = off"))
+        conn.execute(text("SET LOCAL enable_sort = off"))
+    plans = []
+    for statement, parameters in seen:
+        if "ORDER BY" in statement:
+            how = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
+            rows = conn.exec_driver_sql(how + statement, parameters).all()
+            plans.append("\n".join(str(row[-1]) for row in rows))
+    return page, plans
+
+
+def is_in_order_of_an_index(plan: str, engine: str) -> bool:
+    if engine == "sqlite":
+        return bool(re.search(r"(SEARCH|SCAN) session USING INDEX", plan)) and "TEMP B-TREE FOR ORDER" not in plan
+    return "Index" in plan and "Seq Scan on session " not in plan and not re.search(r"^\s*Sort", plan, re.MULTILINE)
+
+
+INDEXES = {
+    "group": "ix_session_group_rank",
+    "group of bot": "ix_session_group_rank",
+    "parent": "ix_session_parent_rank",
+    "persistent": "ix_session_persistent_rank",
+    "running": "ix_session_running_rank",
+    "bot": "ix_session_bot_rank",
+    "all": "ix_session_rank",
+}
+
+
+async def test_a_page_costs_what_it_shows(full):
+    for order in SessionOrder:
+        for title, which in FILTERS.items():
+            page, plans = await full.read(lambda conn, w=which, o=order: plans_of(conn, w, o))
+            assert page.sessions or title == "running"
+            _, more = await full.read(lambda conn, w=which, o=order, p=page: plans_of(conn, w, o, p.position))
+            assert plans
+            for plan in (*plans, *more):
+                assert is_in_order_of_an_index(plan, full.engine_name), f"{title} by {order}: {plan}"
+                if full.engine_name == "sqlite" and order in BY_RANK and title in INDEXES:
+                    assert f"USING INDEX {INDEXES[title]} " in plan, f"{title} by {order}: {plan}"
+        await pages_hold_what_fits_in_order_each_once(full, order)
+
+
+async def pages_hold_what_fits_in_order_each_once(full, order):
+    everything = {}
+    for states in ([SessionState.ACTIVE], [SessionState.ARCHIVED], [SessionState.ACTIVE, SessionState.ARCHIVED]):
+        page = await full.list_sessions(SessionFilter(states=states), order, size=COUNT, count=True)
+        assert page.total == len(page.sessions)
+        everything[tuple(states)] = page.sessions
+    for which in (*FILTERS.values(), SessionFilter(tags=["rare"]), SessionFilter(label="SESSION 7")):
+        wanted = [
+            session.name
+            for session in everything[tuple(which.states)]
+            if (which.bots is None or session.head.bot in which.bots)
+            and (not which.group or session.fields.group == which.group)
+            and (not which.parent or session.provenance.parent == which.parent)
+            and (which.persistent is None or session.fields.persistent == which.persistent)
+            and (which.running is None or bool(session.head.active_runs) == which.running)
+            and set(which.tags) <= set(session.fields.tags)
+            and (not which.label or session.fields.label == "Session 7")
+            and session.head.session_id not in which.exclude_ids
+        ]
+        got, after = [], None
+        while True:
+            page = await full.list_sessions(which, order, size=900, after=after, count=True)
+            got += [session.name for session in page.sessions]
+            assert page.total == len(wanted)
+            after = page.position
+            if after is None:
+                break
+        assert got == wanted
