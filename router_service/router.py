@@ -92,7 +92,7 @@ class Router:
             store, self._dispatcher, reader, self._bots, guard, lease_us=lease_us, max_turns=settings.max_pair_turns
         )
         tokens = PageTokens(page_secret)
-        mailboxes = Mailboxes(store, self._dispatcher, self._waiting, tokens)
+        mailboxes = Mailboxes(store, self._dispatcher, self._waiting, guard, tokens)
         interventions = Interventions(store, self._dispatcher, reader, self._waiting)
         fan = self._fan(settings, session, clock, reader, guard, new_id, tokens)
         # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.

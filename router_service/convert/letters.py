@@ -98,16 +98,17 @@ class LetterWriter:
     def copy(self, publication: NewMessage, session: str, number: int) -> NewMessage:
         run = f"topic/{publication.id}/{number}"
         # A field that comes again replaces the earlier one, so the content is not taken apart for each subscriber.
-        own = message_pb2.MessageDraft(session=session, idempotency_key=run).SerializeToString()
+        correlation_id = publication.correlation_id or publication.run[: limits.MAX_KEY]
+        own = message_pb2.MessageDraft(session=session, idempotency_key=run, correlation_id=correlation_id)
         return replace(
             publication,
             id=self._new_id(),
             run=run,
             session=session,
             bot=session[: session.index("/sessions/")],
-            draft=publication.draft + own,
+            draft=publication.draft + own.SerializeToString(),
             content_hash="copy",
-            correlation_id=publication.correlation_id or publication.run[:200],
+            correlation_id=correlation_id,
         )
 
 

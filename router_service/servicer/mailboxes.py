@@ -1,5 +1,6 @@
 """Looking at messages and mailboxes."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from router_service.delivery.dispatcher import Dispatcher
 from router_service.domain import limits
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.servicer.access import check_message, check_session, own_bot
+from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
 from router_service.store import reads
 from router_service.store.reads import MessageQuery
@@ -38,11 +40,13 @@ class Mailboxes:
         store: RouterStore,
         dispatcher: Dispatcher,
         waiting: Waiting,
+        guard: Guard,
         tokens: PageTokens,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._waiting = waiting
+        self._guard = guard
         self._tokens = tokens
 
     async def get(self, request: router_service_pb2.GetMessageRequest, caller: Caller) -> message_pb2.Message:
@@ -53,13 +57,14 @@ class Mailboxes:
             stored = await self._waiting.find(message_id=message_id_of(request.name, "name"))
         else:
             stored = await self._waiting.find(run=request.run)
-        check_message(caller, stored.row["session"], stored.row["sender"], request.name or request.run)
+        if stored.row["sender"] != caller.actor:
+            await self._guard.require_read(caller, stored.row["session"], request.name or request.run)
         return to_proto_message(stored, with_reply=True)
 
     async def list_messages(
         self, request: router_service_pb2.ListMessagesRequest, caller: Caller
     ) -> router_service_pb2.ListMessagesResponse:
-        query = query_of(request.filter, caller)
+        query = await self._visible(query_of(request.filter, caller), caller)
         messages, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=request.ascending
         )
@@ -69,10 +74,18 @@ class Mailboxes:
         self, request: router_service_pb2.ListDeadLettersRequest, caller: Caller
     ) -> router_service_pb2.ListDeadLettersResponse:
         query = query_of(request.filter, caller, states=(MessageState.DEAD_LETTERED,))
+        query = await self._visible(query, caller)
         messages, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=False
         )
         return router_service_pb2.ListDeadLettersResponse(messages=messages, next_page_token=token)
+
+    async def _visible(self, query: MessageQuery, caller: Caller) -> MessageQuery:
+        """Widens a bot's look to another bot that it names, where the policy opens that one to it."""
+        target = query.session or query.bot
+        if query.visible_to and target and await self._guard.may_read(caller, target):
+            return replace(query, visible_to="")
+        return query
 
     async def wait(
         self, request: router_service_pb2.WaitRunRequest, caller: Caller
