@@ -49,6 +49,13 @@ def commit(conn: Connection) -> None:
         conn.commit()
 
 
+def fold_log(conn: Connection) -> None:
+    """Copies SQLite's write-ahead log into the file, as far as no reader needs it, so that the log starts anew."""
+    driver = conn.connection.driver_connection
+    if driver is not None:
+        driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
 def roll_back(conn: Connection) -> None:
     """Undoes what was done in either way."""
     if conn.dialect.name == "sqlite":

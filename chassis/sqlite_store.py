@@ -30,8 +30,9 @@ _BUSY_TIMEOUT_S = 5.0
 _CACHED_STATEMENTS = 512
 
 _COMMON_PRAGMAS = ("foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32768", "mmap_size=268435456")
-# FULL: a commit is acknowledged only after the flush. 4,000 pages: the log is folded into the file each 16 MB or so.
-_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000", *_COMMON_PRAGMAS)
+# FULL: a commit is acknowledged only after the flush. The writer's lane has the log folded into the file; 20,000 pages,
+# some 80 MB, are for when very large rows fill the log first.
+_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=20000", *_COMMON_PRAGMAS)
 _READER_PRAGMAS = ("query_only=ON", *_COMMON_PRAGMAS)
 # Making a table anew with foreign keys on would delete the rows that point to it.
 _MIGRATION_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF")
