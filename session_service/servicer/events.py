@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from chassis.errors import DRAINING, AppError, Unavailable, field_invalid
 from chassis.identity import bot_of, caller
@@ -21,6 +21,8 @@ from session_service.feed.answers import Delta
 from session_service.feed.subscription import WatchQuery
 from session_service.feed.watch import Frame, Watch
 from session_service.servicer.calls import Calls, Rooms
+
+T = TypeVar("T")
 
 MAX_BATCH_APPENDS = 2_000
 MAX_DELTA_BYTES = 64 * 1024
@@ -246,9 +248,7 @@ class EventCalls(Calls):
                     self._hub.admit((name, run), session.head.pk, session.head.mark)
         return read
 
-    async def _until_drained(
-        self, requests: AsyncIterator[session_service_pb2.PublishDeltasRequest]
-    ) -> AsyncIterator[session_service_pb2.PublishDeltasRequest]:
+    async def _until_drained(self, requests: AsyncIterator[T]) -> AsyncIterator[T]:
         """The requests; ends the stream when the service stops, which a worker's would otherwise outlive."""
         incoming = aiter(requests)
         drained = asyncio.ensure_future(self._hub.ended.wait())
@@ -262,7 +262,7 @@ class EventCalls(Calls):
                         following.cancel()
                         await asyncio.gather(following, return_exceptions=True)
                 if drained.done():
-                    raise Unavailable("the service is stopping; publish again", reason=DRAINING, retry_after_s=1)
+                    raise Unavailable("the service is stopping; call again", reason=DRAINING, retry_after_s=1)
                 request = following.result()
                 if request is None:
                     return

@@ -8,15 +8,11 @@ import pytest
 UNIMPLEMENTED: dict[str, set[str]] = {
     "registry": set(),
     "session": {
-        "Append",
         "ExportSession",
         "ImportSessions",
     },
     "memory": {
-        "ExportMemories",
-        "ImportMemories",
         "PutMemories",
-        "ReindexNamespace",
     },
     "router": {
         "WatchMailboxes",

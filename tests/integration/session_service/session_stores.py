@@ -7,17 +7,20 @@ from mobot.session.v1 import event_pb2, part_pb2
 from session_service.__main__ import MIGRATIONS
 from session_service.convert.events import encode_change
 from session_service.domain.event import Append, Ensure, EventKind, Message, NewEvent, Role, RunEnd, RunStart
+from session_service.domain.rules import DEFAULT_RULES
 from session_service.domain.session import Draft, Fields, Provenance, RunOutcome
 from session_service.store.store import Store
 
 ENSURE = Ensure("services/router", "mail", user_created=False, parent="")
 
 
-async def open_store(url: str, clock, *, commit_hook=None) -> Store:
+async def open_store(url: str, clock, *, commit_hook=None, rules=DEFAULT_RULES) -> Store:
     database = await Database.open(url, migrations=MIGRATIONS, migrate=True, clock=clock, commit_hook=commit_hook)
     numbers = itertools.count(1)
     name = f"{id(database):x}"
-    return Store(database, clock=clock, encode=encode_change, new_uid=lambda: f"uid-{name}-{next(numbers)}")
+    return Store(
+        database, clock=clock, encode=encode_change, new_uid=lambda: f"uid-{name}-{next(numbers)}", rules=rules
+    )
 
 
 def payload(event_id: str, text: str = "hello") -> bytes:
