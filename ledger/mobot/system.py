@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +12,11 @@ import grpc
 import grpc.aio
 
 from ledger.mobot import names
-from ledger.mobot.processes import Kept, python
-from ledger.mobot.proxy import Proxy
 from ledger.mobot.watcher import Watcher
 from ledger.model import Fault, Kind, Mail, Refused, Seen, Unanswered
+from ledger.ports import free_ports
+from ledger.processes import Kept, pause, python
+from ledger.proxy import Proxy
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
 from mobot.router.v1 import message_pb2, router_service_pb2, router_service_pb2_grpc
 from mobot.session.v1 import event_pb2, part_pb2, session_pb2, session_service_pb2, session_service_pb2_grpc
@@ -57,7 +57,7 @@ class Mobot:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        ports = _free_ports((*SERVICES, "proxy"))
+        ports = free_ports((*SERVICES, "proxy"))
         self._proxy = Proxy(ports["proxy"], ports["router"])
         data = directory / "data"
         data.mkdir(parents=True, exist_ok=True)
@@ -176,9 +176,9 @@ class Mobot:
             case Fault.SESSION_BEFORE_COMMIT | Fault.SESSION_AFTER_COMMIT:
                 await self._at_commit("session", fault, amount)
             case Fault.PAUSE_WORKER:
-                await _pause(self._workers[WORKERS[amount % len(WORKERS)]], 2 * LEASE_S + amount / 10)
+                await pause(self._workers[WORKERS[amount % len(WORKERS)]], 2 * LEASE_S + amount / 10)
             case Fault.PAUSE_ROUTER | Fault.PAUSE_SESSION:
-                await _pause(self._services[fault.removeprefix("pause ")], amount / 4)
+                await pause(self._services[fault.removeprefix("pause ")], amount / 4)
             case Fault.CUT_SOCKETS:
                 self._proxy.cut()
             case Fault.DISK_FULL:
@@ -326,12 +326,6 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(0.1)  # a client's pause between two tries
 
 
-async def _pause(kept: Kept, seconds: float) -> None:
-    kept.signal(signal.SIGSTOP)
-    await asyncio.sleep(seconds)
-    kept.signal(signal.SIGCONT)
-
-
 def _seen(event: event_pb2.Event) -> Seen:
     kind = event.WhichOneof("payload")
     if kind == "run_finished":
@@ -348,15 +342,6 @@ def _seen(event: event_pb2.Event) -> Seen:
         return Seen("mail", int(mail[1]), event.run)
     reply = names.ANSWER.search(text)
     return Seen("reply" if reply else "other", int(reply[1]) if reply else 0, event.run)
-
-
-def _free_ports(wanted: Sequence[str]) -> dict[str, int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
-    try:
-        return {name: each.getsockname()[1] for name, each in zip(wanted, held, strict=True)}
-    finally:
-        for each in held:
-            each.close()
 
 
 def _clean() -> dict[str, str]:

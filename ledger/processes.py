@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _RESTART_S = 0.05
@@ -16,7 +16,7 @@ _TINY = 4_096
 
 
 class Kept:
-    """One process that is kept alive. What it says goes through this process into a file, which no quota of it meets."""
+    """One process that is kept alive. What it says goes into a file through this process, which has no quota."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Kept:
         self.signal(signal.SIGUSR1)
 
     @contextlib.contextmanager
-    def full_disk(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def full_disk(self) -> Iterator[None]:
         """While it lasts, every write beyond the first pages of a file fails."""
         process = self._process
         if process is None or process.returncode is not None:
@@ -93,6 +93,13 @@ class Kept:
                 sink.write(f"-- {self.name} ended with {process.returncode}\n".encode())
                 if self._wanted:
                     await asyncio.sleep(_RESTART_S)  # as a supervisor's backoff
+
+
+async def pause(kept: Kept, seconds: float) -> None:
+    """Stops a process for so long, as a machine does that swaps or sleeps."""
+    kept.signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    kept.signal(signal.SIGCONT)
 
 
 def python(*arguments: str) -> list[str]:
