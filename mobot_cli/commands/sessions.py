@@ -197,9 +197,9 @@ def delete(
         typer.confirm(f"Delete the session {session}?", abort=True)
 
     async def command(mobot: services.Services) -> None:
-        await mobot.session.DeleteSession(
-            session_service_pb2.DeleteSessionRequest(name=addresses.session_name(session))
-        )
+        name = addresses.session_name(session)
+        meant = (await mobot.session.GetSession(session_service_pb2.GetSessionRequest(name=name))).session
+        await mobot.session.DeleteSession(session_service_pb2.DeleteSessionRequest(name=name, expected_uid=meant.uid))
         printing.print_line(f"Deleted {session}. Bring it back: mobot sessions restore {session}")
 
     services.run(command)
