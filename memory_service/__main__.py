@@ -24,6 +24,7 @@ from memory_service.convert.requests import Pages
 from memory_service.domain.operation import OperationKind
 from memory_service.operations.erasing import EraseWorker
 from memory_service.operations.runner import OperationRunner, OperationWorker
+from memory_service.recall.recall import Recall
 from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
 from memory_service.store.erase_store import EraseStore
@@ -44,7 +45,7 @@ async def compose(
     *,
     dialer: Dialer,  # noqa: ARG001 - the memory calls nobody
     clock: Clock,
-    telemetry: Telemetry,  # noqa: ARG001 - the host measures its calls
+    telemetry: Telemetry,
 ) -> Service:
     """The memory, open and ready to be hosted.
 
@@ -60,7 +61,12 @@ async def compose(
     limits = Limits(settings.max_memories, timedelta(days=settings.retention_days))
     new_id = Uuid7Ids(clock)
     store = MemoryStore(database, clock=clock, new_id=new_id, limits=limits)
-    workers: dict[OperationKind, OperationWorker] = {OperationKind.ERASE: EraseWorker(store.transactions)}
+    recall = Recall(settings, store.transactions, telemetry)
+    await recall.start()
+    workers: dict[OperationKind, OperationWorker] = {
+        OperationKind.ERASE: EraseWorker(store.transactions),
+        OperationKind.REINDEX: recall.reindexing,
+    }
     undo = {kind: worker.undo for kind, worker in workers.items()}
     operations = OperationStore(store.transactions, undo=undo)
     grants = GrantStore(store.transactions)
@@ -72,6 +78,7 @@ async def compose(
         grants=grants,
         operations=operations,
         erasures=EraseStore(store.transactions, undo=undo),
+        recall=recall,
         ring=runner.ring,
         pages=Pages(secret),
         clock=clock,
@@ -91,6 +98,7 @@ async def compose(
 
     async def close() -> None:
         await runner.close()
+        await recall.close()
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
         await store.close()

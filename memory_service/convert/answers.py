@@ -3,9 +3,12 @@
 import grpc
 
 from memory_service.convert.memories import to_proto_memory, to_proto_time
+from memory_service.convert.searches import to_proto_embedder
+from memory_service.domain.embedder import Model
 from memory_service.domain.grant import Reach
 from memory_service.store.ledger import PutAnswer, PutShown
 from memory_service.store.stats import Stats
+from memory_service.store.vectors import VectorStats
 from mobot.memory.v1 import memory_pb2, memory_service_pb2
 
 
@@ -22,12 +25,20 @@ def to_proto_put(answer: PutAnswer, reach: Reach | None = None) -> memory_pb2.Pu
     )
 
 
-def to_proto_stats(stats: Stats) -> memory_service_pb2.MemoryStats:
+def to_proto_stats(
+    stats: Stats, vectors: VectorStats, *, configured: Model | None, cache_bytes: int
+) -> memory_service_pb2.MemoryStats:
     return memory_service_pb2.MemoryStats(
         memory_count=sum(stats.kinds.values()),
         deleted_count=stats.deleted_count,
         block_count=stats.block_count,
         text_bytes=stats.text_bytes,
+        vector_bytes=vectors.vector_bytes,
+        vector_failed_count=vectors.failed_count,
+        embedder=to_proto_embedder(vectors.model),
+        configured_embedder=to_proto_embedder(configured),
+        cache_bytes=cache_bytes,
+        shape=memory_service_pb2.RetrievalShape.ValueType(vectors.shape or 0),
         vector_backlog_count=stats.backlog_count,
         vector_backlog_time=to_proto_time(stats.backlog_time),
         kinds=[

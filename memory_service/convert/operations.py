@@ -11,6 +11,7 @@ from chassis import resource_names
 from chassis.errors import RESOURCE_NAME_INVALID, FieldViolation, InvalidArgument
 from memory_service.convert import checks
 from memory_service.convert.memories import to_proto_time
+from memory_service.domain.embedder import Shape
 from memory_service.domain.operation import Operation, OperationFailure, OperationKind, OperationState
 from mobot.memory.v1 import memory_pb2, memory_service_pb2, operation_pb2
 
@@ -41,6 +42,15 @@ def from_proto_operation_filter(
     kinds = [checks.named(f"kinds[{index}]", OperationKind, each) for index, each in enumerate(request.kinds)]
     states = [checks.named(f"states[{index}]", OperationState, each) for index, each in enumerate(request.states)]
     return frozenset(kinds), frozenset(states)
+
+
+def from_proto_reindex(request: memory_service_pb2.ReindexNamespaceRequest) -> dict[str, Any]:
+    """What the operation is told: an empty embedder is the default of the settings, no shape the one it has."""
+    return {
+        "embedder": checks.text("embedder", request.embedder, 64),
+        "shape": int(checks.named("shape", Shape, request.shape)) if request.shape else 0,
+        "include_text": request.include_text,
+    }
 
 
 def to_proto_operation(operation: Operation) -> operation_pb2.Operation:

@@ -1,7 +1,7 @@
 """How well memories fit a query: the parts of a score, fused into one, and the order that follows."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from memory_service.domain.words import fold, runs
@@ -67,6 +67,9 @@ class Parts:
     vector_rank: int = 0
     matched_author: str = ""
     rerank: float | None = None
+
+    def ranked(self, text_rank: int, vector_rank: int) -> "Parts":
+        return replace(self, text_rank=text_rank, vector_rank=vector_rank)
 
 
 @dataclass(frozen=True, slots=True)

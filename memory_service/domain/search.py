@@ -1,76 +1,77 @@
-"""A search by word: what is asked, what is found, and the part of a text to show."""
+"""A search: what is asked, what is found, and the part of a text to show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memory_service.domain.embedder import Model
 from memory_service.domain.memory import Memory
+from memory_service.domain.ranking import Mode, Parts, Weights
 from memory_service.domain.selection import MemoryFilter
 from memory_service.domain.words import fold, words
 
-DEPTH = 1_000
-"""How many hits deep pages reach."""
 MAX_QUERY_WORDS = 64
 CONTEXT_WEIGHT = 0.4
 """What a word in a memory's context counts beside one in its text."""
 
 _EXCERPT_CHARACTERS = 400
 _LEAD_CHARACTERS = 120
-_SCORE_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """`words` are as `query_words` gives them; `skip` is how many hits earlier pages had."""
+    """`text` is the query as asked and `words` those of it to look for, as `query_words` gives them; `skip` is how many
+    hits earlier pages had. `similar_to` is the id of the memory to compare with, in mode SIMILAR."""
 
     words: tuple[str, ...]
     selected: MemoryFilter
     size: int
     skip: int = 0
     min_score: float = 0.0
+    text: str = ""
+    mode: Mode = Mode.TEXT
+    weights: Weights = Weights()  # noqa: RUF009 - frozen
+    similar_to: str = ""
+    rerank: bool = False
+
+    @property
+    def depth(self) -> int:
+        return self.skip + self.size
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A memory in which a word was found. `key` is the store's; `update_time` is in its units; `bm25` is positive."""
+class Scope:
+    """A part of one bot's memory to look among. What a filter selects lies in it."""
 
-    key: int
-    id: str
-    bm25: float
-    update_time: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    candidate: Candidate
-    score: float
-    rank: int
+    bot: str
+    selected: MemoryFilter
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
+    """`scope` is the number of the scope it was found in; `bm25` and `cosine` are as the indexes say."""
+
     memory: Memory
     score: float
+    parts: Parts
     bm25: float
-    rank: int
+    cosine: float | None
+    scope: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of hits. `more` says that others follow; `candidates` is how many were ranked in all."""
+    """A page of hits. `more` says that others follow; the counts are of candidates by word and by meaning."""
 
     hits: tuple[Hit, ...]
     more: bool
-    candidates: int
-    vector_backlog: int
-    revision: int
-
-
-def rank(candidates: Sequence[Candidate]) -> list[Ranked]:
-    """The best `DEPTH`, scores scaled to 0 to 1; of equal scores the later update first, then the id."""
-    best = max((candidate.bm25 for candidate in candidates), default=0.0)
-    scored = [(round(candidate.bm25 / best, _SCORE_DIGITS) if best > 0 else 1.0, candidate) for candidate in candidates]
-    scored.sort(key=lambda each: (-each[0], -each[1].update_time, each[1].id))
-    return [Ranked(candidate, score, place) for place, (score, candidate) in enumerate(scored[:DEPTH], 1)]
+    mode: Mode
+    text_candidates: int = 0
+    vector_candidates: int = 0
+    vector_backlog: int = 0
+    revision: int = 0
+    reranked: bool = False
+    notes: tuple[str, ...] = ()
+    embedder: Model | None = None
 
 
 def matched_words(memory: Memory, wanted: Sequence[str]) -> list[str]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from memory_service.domain.embedder import Model
 from memory_service.domain.embedder_errors import EmbedderUnknown
 from memory_service.embedding import hashed, minilm
-from memory_service.embedding.embedder import Embedder, Model
+from memory_service.embedding.embedder import Embedder
 from memory_service.embedding.endpoint import Endpoint
 from memory_service.embedding.local import LocalEmbedder
 from memory_service.embedding.openai import OpenAIEmbedder, openai_model
@@ -37,6 +38,11 @@ class Embedders:
     def default(self) -> Embedder | None:
         """The one of the settings; None when there shall be no vectors."""
         return None if self._default is None else self._known[self._default]
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Of all whose vectors can be made here."""
+        return frozenset(each.model.fingerprint for each in self._known.values())
 
     def by_name(self, name: str) -> Embedder:
         """Raises: EmbedderUnknown. An empty name is the default's."""

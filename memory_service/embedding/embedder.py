@@ -1,24 +1,15 @@
 """What every maker of vectors offers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from memory_service.domain.embedder import Model
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a maker of vectors is. `fingerprint` tells its vectors from any other's; vectors of two are never mixed."""
-
-    name: str
-    dimension: int
-    fingerprint: str
-    model: str = ""
 
 
 class Embedder(Protocol):

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from memory_service.domain.embedder import Model
 from memory_service.domain.words import query_words
-from memory_service.embedding.embedder import Model
 
 if TYPE_CHECKING:
     from memory_service.embedding.embedder import Vectors

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from memory_service.domain.embedder import Model
 from memory_service.domain.embedder_errors import EmbedderUnavailable
-from memory_service.embedding.embedder import Model
 
 if TYPE_CHECKING:
     from memory_service.embedding.embedder import Vectors

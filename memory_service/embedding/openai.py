@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memory_service.embedding.embedder import Model
+from memory_service.domain.embedder import Model
 from memory_service.embedding.endpoint import Endpoint, finite
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory_service.domain.embedder import Model
 from memory_service.domain.embedder_errors import EmbedderUnavailable
-from memory_service.embedding.embedder import Model
 
 if TYPE_CHECKING:
     from memory_service.embedding.embedder import Vectors

@@ -14,6 +14,7 @@ from memory_service.convert.requests import Pages
 from memory_service.domain import access
 from memory_service.domain.errors import BlockNotFound, MemoryNotFound
 from memory_service.domain.grant import NO_REACH, GrantAccess, Reach
+from memory_service.recall.recall import Recall
 from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
 from memory_service.store.memories import MemoryRef
@@ -33,6 +34,7 @@ class Calls:
         grants: GrantStore,
         operations: OperationStore,
         erasures: EraseStore,
+        recall: Recall,
         ring: Callable[[], None],
         pages: Pages,
         clock: Clock,
@@ -42,6 +44,7 @@ class Calls:
         self._grants = grants
         self._operations = operations
         self._erasures = erasures
+        self._recall = recall
         self._ring = ring
         self._pages = pages
         self._clock = clock

@@ -5,7 +5,12 @@
 from chassis import resource_names
 from chassis.identity import caller
 from memory_service.convert.answers import to_proto_mark
-from memory_service.convert.operations import from_proto_operation_filter, parse_operation, to_proto_operation
+from memory_service.convert.operations import (
+    from_proto_operation_filter,
+    from_proto_reindex,
+    parse_operation,
+    to_proto_operation,
+)
 from memory_service.convert.requests import page_size, to_ticket
 from memory_service.domain import access
 from memory_service.domain.errors import EraseNotConfirmed, MemoryNotFound, OperationNotFound
@@ -32,6 +37,19 @@ class OperationCalls(Calls):
         )
         self._ring()
         return pb.EraseNamespaceResponse(operation=to_proto_operation(operation))
+
+    async def ReindexNamespace(
+        self, request: pb.ReindexNamespaceRequest, context: Context
+    ) -> pb.ReindexNamespaceResponse:
+        who = caller().actor
+        bot = resource_names.parse_bot(request.name)
+        if not access.owns(who, bot):
+            raise MemoryNotFound(request.name)
+        arguments = from_proto_reindex(request)
+        self._recall.embedders.by_name(arguments["embedder"])
+        operation = await self._recall.reindexes.start(bot, who, to_ticket(request, request.request_id, who), arguments)
+        self._ring()
+        return pb.ReindexNamespaceResponse(operation=to_proto_operation(operation))
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.GetOperationResponse:
         operation = await self._operations.get(*_own_operation(caller().actor, request.name))

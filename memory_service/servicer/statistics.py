@@ -20,4 +20,13 @@ class StatsCalls(Calls):
             access.check_operator(who, "see the figures of every bot")
         else:
             bot = access.readable(who, resource_names.parse_bot(request.name))
-        return pb.GetMemoryStatsResponse(stats=to_proto_stats(await self._store.stats(bot)))
+        stats, vectors = await self._store.stats(bot), await self._recall.vectors.stats(bot)
+        configured = self._recall.embedders.default
+        return pb.GetMemoryStatsResponse(
+            stats=to_proto_stats(
+                stats,
+                vectors,
+                configured=None if configured is None else configured.model,
+                cache_bytes=self._recall.held_bytes,
+            )
+        )

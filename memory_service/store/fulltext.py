@@ -6,12 +6,25 @@ its own, so that a search reads the postings of one bot only. Words of a text co
 
 import math
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, Double, Select, Text, bindparam, column, select, table, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    Text,
+    bindparam,
+    column,
+    select,
+    table,
+    text,
+)
 
 from memory_service.domain.memory import Content
-from memory_service.domain.search import CONTEXT_WEIGHT, Candidate
+from memory_service.domain.search import CONTEXT_WEIGHT
 from memory_service.domain.words import words
 from memory_service.models import MEMORY
 from memory_service.store.transaction import Namespace
@@ -26,6 +39,22 @@ _POSTGRESQL_INDEX = table("memory_fts", column("memory"), column("words"))
 _INSERT_VECTOR = text(
     "INSERT INTO memory_fts (memory, words) VALUES (:memory, CAST(CAST(:words AS TEXT) AS TSVECTOR))"
 ).bindparams(bindparam("words", type_=Text))
+_UPDATE_VECTOR = text(
+    "UPDATE memory_fts SET words = CAST(CAST(:words AS TEXT) AS TSVECTOR) WHERE memory = :memory"
+).bindparams(bindparam("words", type_=Text))
+# The old words are taken back as they were posted; then the new ones are posted, and noted for indexes in memory.
+_RENEW = (
+    text(
+        "INSERT INTO memory_fts(memory_fts, rowid, namespace, text, context) "
+        "SELECT 'delete', pk, namespace, text, context FROM memory_fts_source WHERE pk = :pk"
+    ),
+    text("UPDATE memory_fts_source SET text = :text, context = :context WHERE pk = :pk"),
+    text(
+        "INSERT INTO memory_fts(rowid, namespace, text, context) "
+        "SELECT pk, namespace, text, context FROM memory_fts_source WHERE pk = :pk"
+    ),
+    text("INSERT INTO memory_fts_gone(namespace, memory) VALUES (:namespace, :pk)"),
+)
 # How many memories of the namespace hold each word.
 _FREQUENCIES = text(
     "SELECT t.word, (SELECT count(*) FROM memory_fts WHERE words @@ CAST(t.query AS TSQUERY)) "
@@ -37,6 +66,15 @@ _BM25 = (
     "FROM unnest(memory_fts.words) AS u JOIN unnest(:terms, :idfs) AS q(term, idf) ON q.term = u.lexeme, "
     f"LATERAL (SELECT sum(CASE w WHEN 'A' THEN 1.0 ELSE {CONTEXT_WEIGHT} END) AS tf FROM unnest(u.weights) AS w) AS f)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class WordMatch:
+    """A memory that holds a wanted word; `score` is its BM25, `data` its metadata."""
+
+    key: int
+    score: float
+    data: str
 
 
 class Entry:
@@ -58,7 +96,7 @@ def add_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[
         rows = [
             {
                 "pk": key,
-                "namespace": _token(namespace.key),
+                "namespace": token(namespace.key),
                 "text": " ".join(entry.text),
                 "context": " ".join(entry.context),
             }
@@ -79,14 +117,33 @@ def remove_entries(conn: Connection, keys: Sequence[int]) -> None:
         conn.execute(_POSTGRESQL_INDEX.delete().where(_POSTGRESQL_INDEX.c.memory.in_(keys)))
 
 
+def renew_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[int, Entry]]) -> None:
+    """Makes the postings of memories anew, where they are; unlike taking them out and in, that leaves vectors alone."""
+    if not entries:
+        return
+    if conn.dialect.name != "sqlite":
+        rows = [{"memory": key, "words": _vector(namespace.key, entry)} for key, entry in entries]
+        conn.execute(_UPDATE_VECTOR, rows)
+        return
+    for key, entry in entries:
+        row = {
+            "pk": key,
+            "namespace": token(namespace.key),
+            "text": " ".join(entry.text),
+            "context": " ".join(entry.context),
+        }
+        for statement in _RENEW:
+            conn.execute(statement, row)
+
+
 def find_candidates(
     conn: Connection,
     namespace: Namespace,
     wanted: Sequence[str],
     conditions: Iterable[ColumnElement[bool]],
     limit: int | None,
-) -> Generator[tuple[Candidate, str]]:
-    """Memories of the namespace with any of the wanted words, the best first, at most `limit`; with their metadata."""
+) -> Generator[WordMatch]:
+    """Memories of the namespace with any of the wanted words, the best first, at most `limit`."""
     query = (_on_sqlite if conn.dialect.name == "sqlite" else _on_postgresql)(conn, namespace, wanted)
     # The index has cut the namespaces apart already. This is the second lock on the door; the sum keeps SQLite from
     # reading the whole namespace by its own index instead of the postings.
@@ -94,13 +151,13 @@ def find_candidates(
     query = query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id).limit(limit)
     with conn.execute(query) as rows:
         for row in rows:
-            yield Candidate(row.pk, row.memory_id, float(row.score), row.update_time), row.data
+            yield WordMatch(row.pk, float(row.score), row.data)
 
 
 def _on_sqlite(_: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:
     # Words hold nothing but letters, marks and digits; quoted, none of them is an operator.
     alternatives = " OR ".join(f'"{word}"' for word in wanted)
-    match = f'namespace : "{_token(namespace.key)}" AND {{text context}} : ({alternatives})'
+    match = f'namespace : "{token(namespace.key)}" AND {{text context}} : ({alternatives})'
     score = text(f"-bm25(memory_fts, 0.0, 1.0, {CONTEXT_WEIGHT}) AS score")
     return (
         select(MEMORY.c.pk, MEMORY.c.memory_id, score, MEMORY.c.update_time, MEMORY.c.data)
@@ -110,8 +167,8 @@ def _on_sqlite(_: Connection, namespace: Namespace, wanted: Sequence[str]) -> Se
 
 
 def _on_postgresql(conn: Connection, namespace: Namespace, wanted: Sequence[str]) -> Select[tuple[int]]:
-    token = _token(namespace.key)
-    queries = [f"'{token}' & '{word}'" for word in wanted]
+    mine = token(namespace.key)
+    queries = [f"'{mine}' & '{word}'" for word in wanted]
     rows = conn.execute(_FREQUENCIES, {"words": list(wanted), "queries": queries}).all()
     frequencies: dict[str, int] = {row[0]: row[1] for row in rows}
     total = max(1, namespace.live_count)
@@ -122,7 +179,7 @@ def _on_postgresql(conn: Connection, namespace: Namespace, wanted: Sequence[str]
         bindparam("idfs", idfs, type_=ARRAY(Double)),
     )
     alternatives = " | ".join(f"'{word}'" for word in wanted)
-    match = f"'{token}' & ({alternatives})"
+    match = f"'{mine}' & ({alternatives})"
     return (
         select(MEMORY.c.pk, MEMORY.c.memory_id, score, MEMORY.c.update_time, MEMORY.c.data)
         .join_from(_POSTGRESQL_INDEX, MEMORY, MEMORY.c.pk == _POSTGRESQL_INDEX.c.memory)
@@ -138,7 +195,7 @@ def _inverse_frequency(total: int, frequency: int) -> float:
     return math.log(1 + (max(total, frequency) - frequency + 0.5) / (frequency + 0.5))
 
 
-def _token(namespace: int) -> str:
+def token(namespace: int) -> str:
     """The word that stands for a namespace. Words of texts have no capitals, so none can be mistaken for it."""
     return f"N{namespace}"
 
@@ -152,4 +209,4 @@ def _vector(namespace: int, entry: Entry) -> str:
         places.setdefault(word, []).append(f"{place}C")
     # A lexeme keeps at most 256 places, and places end at 16,383.
     lexemes = (f"'{word}':{','.join(at[:255])}" for word, at in places.items())
-    return " ".join(chain((f"'{_token(namespace)}'",), lexemes))
+    return " ".join(chain((f"'{token(namespace)}'",), lexemes))

@@ -1,14 +1,14 @@
 """Memories one by one: found, added, changed and removed together with their tags, versions and index entries."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from memory_service.domain.errors import MemoryNotFound, VersionNotFound
-from memory_service.domain.memory import KEPT_VERSIONS, Memory, touch
+from memory_service.domain.memory import KEPT_VERSIONS, Memory, VectorState, touch
 from memory_service.models import MEMORY, MEMORY_TAG, MEMORY_VERSION
 from memory_service.store.codec import (
     Row,
@@ -110,6 +110,8 @@ def save_memory(tx: Transaction, namespace: Namespace, before: Stored, after: Me
         )
     )
     word_count = _reindex(tx, namespace, before, after)
+    if after.is_deleted or (was.content.text, was.content.context) != (after.content.text, after.content.context):
+        after = replace(after, vector_state=VectorState.PENDING)  # its vector went with its postings
     conn.execute(update(MEMORY).where(MEMORY.c.pk == key).values(memory_to_row(after, word_count)))
     if was.content.tags != after.content.tags:
         conn.execute(delete(MEMORY_TAG).where(MEMORY_TAG.c.memory == key))

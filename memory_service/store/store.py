@@ -14,9 +14,8 @@ from memory_service.domain import memory as rules
 from memory_service.domain.block import Block, BlockPatch
 from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, Memory, NewMemory, Purged, Put
-from memory_service.domain.search import Found, SearchQuery
 from memory_service.models import LEDGER
-from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, puts, searches, stats, sweeps
+from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, puts, stats, sweeps
 from memory_service.store.block_lists import BlockPage
 from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, show_put
 from memory_service.store.lists import ListQuery, Page, Position
@@ -57,7 +56,9 @@ class MemoryStore:
 
     async def put_memory(self, reach: Reach, draft: NewMemory, ticket: Ticket) -> PutShown:
         """Raises: MemoryDuplicate, MemoryAlreadyExists, MemoryLimitReached."""
-        return await self._database.writer.submit(self._puts, PutItem(reach, draft, ticket))
+        shown = await self._database.writer.submit(self._puts, PutItem(reach, draft, ticket))
+        self.transactions.on_written()
+        return shown
 
     async def put_memories(
         self, reach: Reach, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
@@ -152,13 +153,6 @@ class MemoryStore:
             return memories.save_memory(tx, namespace, stored, after)
 
         return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
-
-    async def search(self, bot: str, query: SearchQuery, *, record_use: bool) -> Found:
-        now = self._clock.now()
-        found, keys = await self._database.read(lambda conn: searches.search_memories(conn, bot, query, now))
-        if record_use and keys:
-            await self._write(lambda tx: memories.record_use(tx, bot, keys))
-        return found
 
     # Blocks.
 

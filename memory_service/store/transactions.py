@@ -22,6 +22,8 @@ class Transactions:
         self._clock = clock
         self._new_id = new_id
         self._retention = retention
+        self.on_written: Callable[[], None] = lambda: None
+        """Called on the loop after each commit, for whoever works in the background on what was written."""
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -31,7 +33,9 @@ class Transactions:
 
     async def write(self, act: Callable[[Transaction], T]) -> T:
         """Returns after the commit. `act` may be called again after a rollback."""
-        return await self.database.writer.run(lambda conn: self.transact(conn, act))
+        result = await self.database.writer.run(lambda conn: self.transact(conn, act))
+        self.on_written()
+        return result
 
     async def once(
         self,

@@ -18,11 +18,12 @@ from chassis.database import Database
 from memory_service.domain.errors import MemoryDeleted, MemoryNotDeleted, MemoryNotFound
 from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, NewMemory, Outcome, Provenance
-from memory_service.domain.search import SearchQuery
+from memory_service.domain.search import Scope, SearchQuery
 from memory_service.domain.selection import MemoryFilter
 from memory_service.store.ledger import Ticket
 from memory_service.store.lists import ListQuery
 from memory_service.store.memories import MemoryRef
+from memory_service.store.search_store import Probe, SearchStore
 from memory_service.store.store import Limits, MemoryStore
 
 pytestmark = pytest.mark.stateful
@@ -73,6 +74,7 @@ class MemoryMachine(RuleBasedStateMachine):
         )
         limits = Limits(max_memories=1_000, retention=RETENTION)
         self.store = MemoryStore(self.database, clock=self.clock, new_id=Uuid7Ids(self.clock), limits=limits)
+        self.index = SearchStore(self.store.transactions, cache_bytes=1 << 26, exact_limit=20_000)
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
@@ -187,7 +189,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for bot in BOTS:
             for word in WORDS:
                 query = SearchQuery((word,), MemoryFilter(), 1_000)
-                hits = self.runner.run(self.store.search(bot, query, record_use=False)).hits
+                hits = self.runner.run(self.index.search([Scope(bot, MemoryFilter())], [Probe()], query)).hits
                 expected = {name for name, each in self._living() if each.bot == bot and word in each.text.split()}
                 assert {hit.memory.name for hit in hits} == expected
 

@@ -41,7 +41,7 @@ class World:
 
     async def start(self) -> None:
         chassis = ChassisSettings(data_dir=self.directory, token=SecretStr(SECRET))
-        settings = MemorySettings(**{"port": 0, "sweep_interval_s": 3600, **self.options})
+        settings = MemorySettings(**{"port": 0, "sweep_interval_s": 3600, "embedder": "none", **self.options})
         service = await compose(
             settings,
             chassis,

@@ -215,10 +215,8 @@ async def test_hybrid_goes_by_word_and_says_so(world: World):
         assert len(report.notes) == 1
     report = (await world.search("tea", mode=pb.SEARCH_MODE_TEXT)).report
     assert (report.mode, list(report.notes)) == (pb.SEARCH_MODE_TEXT, [])
-    report = (
-        await world.search("tea", mode=pb.SEARCH_MODE_TEXT, rerank=True, weights=pb.SearchWeights(recency=1.0))
-    ).report
-    assert len(report.notes) == 2
+    report = (await world.search("tea", mode=pb.SEARCH_MODE_TEXT, rerank=True)).report
+    assert len(report.notes) == 1
     assert not report.reranked
 
 

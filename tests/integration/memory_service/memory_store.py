@@ -2,18 +2,21 @@
 
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, Dedupe, Memory, NewMemory, Provenance
-from memory_service.domain.search import SearchQuery
+from memory_service.domain.search import Scope, SearchQuery
 from memory_service.domain.selection import MemoryFilter
 from memory_service.domain.words import query_words
 from memory_service.store.ledger import PutShown, Ticket
 from memory_service.store.lists import ListQuery
 from memory_service.store.memories import MemoryRef
+from memory_service.store.search_store import Probe, SearchStore
 from memory_service.store.store import MemoryStore
 
 ME = "operators/root"
+_SEARCHING: "WeakKeyDictionary[MemoryStore, SearchStore]" = WeakKeyDictionary()
 
 
 def ticket(method: str = "Test", request_id: str = "") -> Ticket:
@@ -60,8 +63,17 @@ async def found(
     store: MemoryStore, query: str, *, bot: str = "main", selected: MemoryFilter | None = None, size: int = 100
 ) -> list[str]:
     """The texts of the hits, the best first."""
-    search = SearchQuery(tuple(query_words(query)), selected or MemoryFilter(), size)
-    return [hit.memory.content.text for hit in (await store.search(bot, search, record_use=False)).hits]
+    scope = Scope(bot, selected or MemoryFilter())
+    search = SearchQuery(tuple(query_words(query)), scope.selected, size, text=query)
+    return [hit.memory.content.text for hit in (await searching(store).search([scope], [Probe()], search)).hits]
+
+
+def searching(store: MemoryStore) -> SearchStore:
+    """The one of the store, with the indexes that it holds."""
+    known = _SEARCHING.get(store)
+    if known is None:
+        known = _SEARCHING[store] = SearchStore(store.transactions, cache_bytes=1 << 26, exact_limit=20_000)
+    return known
 
 
 async def listed(store: MemoryStore, *, bot: str = "main", order: str = "name", size: int = 1_000) -> list[Memory]:

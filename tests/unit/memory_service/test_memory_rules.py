@@ -29,7 +29,7 @@ from memory_service.domain.memory import (
     VectorState,
     text_key,
 )
-from memory_service.domain.search import Candidate, excerpt, rank
+from memory_service.domain.search import excerpt
 from memory_service.domain.selection import Condition, Operator, TimeField, meets
 from mobot.memory.v1 import memory_pb2
 
@@ -139,22 +139,6 @@ def test_values_of_unlike_types_are_neither_equal_nor_ordered():
     assert not holds("n", Operator.CONTAINS, 1.0)
     assert holds("nothing", Operator.NOT_EQUAL, 1.0)
     assert not meets((Condition(("n",), Operator.EXISTS),), "")
-
-
-def test_ranking_scales_scores_and_settles_ties_by_update_and_id():
-    candidates = [
-        Candidate(1, "b", 2.0, 10),
-        Candidate(2, "a", 2.0, 10),
-        Candidate(3, "c", 2.0, 11),
-        Candidate(4, "d", 1.0, 99),
-    ]
-    assert [(each.candidate.id, each.score, each.rank) for each in rank(candidates)] == [
-        ("c", 1.0, 1),
-        ("a", 1.0, 2),
-        ("b", 1.0, 3),
-        ("d", 0.5, 4),
-    ]
-    assert rank([]) == []
 
 
 def test_an_excerpt_is_bounded_and_holds_the_whole_word_it_is_about():

@@ -1,0 +1,1 @@
+"""Finding by meaning: queries embedded, hits reranked, and vectors made for memories in the background."""

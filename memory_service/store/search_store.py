@@ -1,0 +1,232 @@
+"""Searching: candidates of each scope from the engine's indexes, one ranking over all, and the page asked for."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, bindparam, select, text
+from sqlalchemy.types import BigInteger
+
+from memory_service.domain.embedder import VectorSet
+from memory_service.domain.errors import MemoryNotFound
+from memory_service.domain.memory import VectorState
+from memory_service.domain.ranking import Candidate, Ranked, named_authors, pool, rank
+from memory_service.domain.search import Found, Hit, Scope, SearchQuery
+from memory_service.models import MEMORY, MEMORY_VECTOR
+from memory_service.store import memories, vectors
+from memory_service.store.codec import micros
+from memory_service.store.memories import MemoryRef, load_memories
+from memory_service.store.signals import Signals, Wanted
+from memory_service.store.transaction import Namespace, Transaction, read_namespace
+from memory_service.store.transactions import Transactions
+
+if TYPE_CHECKING:
+    from memory_service.index.cache import IndexCache
+
+_MAX_AUTHORS = 500
+# Steps from each author to the next by the index, without reading the memories of any.
+_AUTHORS = text(
+    "WITH RECURSIVE step(author) AS ("
+    "SELECT (SELECT min(author) FROM memory WHERE namespace = :namespace AND author <> '') "
+    "UNION ALL SELECT (SELECT min(author) FROM memory WHERE namespace = :namespace AND author <> '' "
+    "AND author > step.author) FROM step WHERE step.author IS NOT NULL) "
+    f"SELECT author FROM step WHERE author IS NOT NULL LIMIT {_MAX_AUTHORS}"
+)
+_COLUMNS = "pk, memory_id, author, importance, update_time, happen_time"
+_DETAILS_SQLITE = f"SELECT {_COLUMNS} FROM memory WHERE pk IN (SELECT value FROM json_each(?)) AND delete_time IS NULL"
+_DETAILS = select(
+    MEMORY.c.pk,
+    MEMORY.c.memory_id,
+    MEMORY.c.author,
+    MEMORY.c.importance,
+    MEMORY.c.update_time,
+    MEMORY.c.happen_time,
+).where(MEMORY.c.pk.in_(bindparam("keys", type_=BigInteger, expanding=True)), MEMORY.c.delete_time.is_(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What has to be known of a scope before a query is embedded for it."""
+
+    vectors: VectorSet | None
+    authors: tuple[str, ...]
+    live_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The query as embedded for one scope; without a vector it is looked among by word alone."""
+
+    vectors: VectorSet | None = None
+    vector: Any = None
+    named: tuple[str, ...] = ()
+
+
+class SearchStore:
+    """`cache_bytes` and `exact_limit` bound the indexes in memory, which only SQLite has."""
+
+    def __init__(self, transactions: Transactions, *, cache_bytes: int, exact_limit: int) -> None:
+        self._transactions = transactions
+        self._cache_bytes = cache_bytes
+        self._exact_limit = exact_limit
+        self._cache: IndexCache | None = None
+        self._making = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the indexes take."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    async def ground(self, scopes: Sequence[Scope], query: str) -> list[Ground]:
+        """One for each scope; authors are those whom the query names."""
+        return await self._transactions.read(lambda conn: [_ground(conn, scope, query) for scope in scopes])
+
+    async def search(self, scopes: Sequence[Scope], probes: Sequence[Probe], query: SearchQuery) -> Found:
+        """A page of hits of all scopes together; there is a probe for each.
+
+        Raises:
+            MemoryNotFound: the memory to compare with is not there.
+        """
+        now = self._transactions.now()
+        return await self._transactions.read(lambda conn: self._search(conn, scopes, probes, query, now))
+
+    async def vector_of(self, ref: MemoryRef) -> tuple[VectorSet | None, Any]:
+        """The set that serves a memory's bot, and the memory's vector in it, each if there is one.
+
+        Raises:
+            MemoryNotFound
+        """
+        now = self._transactions.now()
+        return await self._transactions.read(lambda conn: _vector_of(conn, ref, now))
+
+    async def record_use(self, scope: Scope, hits: Sequence[Hit]) -> None:
+        """Counts memories as used."""
+        ids = [hit.memory.id for hit in hits]
+
+        def write(tx: Transaction) -> None:
+            namespace = tx.find(scope.bot)
+            if namespace is not None:
+                mine = select(MEMORY.c.pk).where(MEMORY.c.namespace == namespace.key, MEMORY.c.memory_id.in_(ids))
+                memories.record_use(tx, scope.bot, list(tx.conn.execute(mine).scalars()))
+
+        await self._transactions.write(write)
+
+    def _search(
+        self,
+        conn: Connection,
+        scopes: Sequence[Scope],
+        probes: Sequence[Probe],
+        query: SearchQuery,
+        now: datetime,
+    ) -> Found:
+        size = pool(query.depth)
+        candidates: list[Candidate] = []
+        homes: dict[int, int] = {}
+        signals: list[Signals] = []
+        revision = 0
+        for number, (scope, probe) in enumerate(zip(scopes, probes, strict=True)):
+            namespace = read_namespace(conn, scope.bot)
+            revision = revision or namespace.revision
+            if not namespace.live_count:
+                continue
+            mine = SearchQuery(query.words, scope.selected, query.size, mode=query.mode)
+            found = self._signals(conn, namespace, Wanted(mine, size, probe.vectors, probe.vector), now)
+            signals.append(found)
+            for each in _candidates(conn, namespace, found):
+                if each.key not in homes and not (query.similar_to and each.id == query.similar_to and number == 0):
+                    homes[each.key] = number
+                    candidates.append(each)
+        named = {name for probe in probes for name in probe.named}
+        ranked = rank(candidates, query.weights, mode=query.mode, named=named, now=micros(now))
+        ranked = [each for each in ranked if each.score >= query.min_score]
+        page = ranked[query.skip : query.skip + query.size]
+        return Found(
+            hits=tuple(_hits(conn, page, homes, scopes, signals)),
+            more=len(ranked) > query.skip + query.size,
+            mode=query.mode,
+            text_candidates=sum(len(each.text_ranks) for each in signals),
+            vector_candidates=sum(len(each.vector_ranks) for each in signals),
+            vector_backlog=sum(each.without_vector for each in signals),
+            revision=revision,
+            notes=tuple(dict.fromkeys(note for each in signals for note in each.notes)),
+        )
+
+    def _signals(self, conn: Connection, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:
+        # The engines' parts come with NumPy, which a process that is never asked need not pay for.
+        if conn.dialect.name == "sqlite":
+            from memory_service.store import signals_sqlite
+
+            return signals_sqlite.find_signals(conn, self._made_cache(), namespace, wanted, now)
+        from memory_service.store import signals_postgres
+
+        return signals_postgres.find_signals(conn, namespace, wanted, now)
+
+    def _made_cache(self) -> "IndexCache":
+        from memory_service.index.cache import IndexCache
+
+        with self._making:
+            if self._cache is None:
+                self._cache = IndexCache(limit_bytes=self._cache_bytes, exact_limit=self._exact_limit)
+            return self._cache
+
+
+def _ground(conn: Connection, scope: Scope, query: str) -> Ground:
+    namespace = read_namespace(conn, scope.bot)
+    if not namespace.live_count:
+        return Ground(None, (), 0)
+    authors = conn.execute(_AUTHORS, {"namespace": namespace.key}).scalars() if query else ()
+    return Ground(vectors.serving_set(conn, namespace.key), named_authors(query, authors), namespace.live_count)
+
+
+def _candidates(conn: Connection, namespace: Namespace, found: Signals) -> list[Candidate]:
+    """With what ranking needs to know; those that are gone are left out."""
+    if not found.found:
+        return []
+    keys = list(found.found)
+    if conn.dialect.name == "sqlite":
+        rows = conn.exec_driver_sql(f"{_DETAILS_SQLITE} AND namespace = {namespace.key:d}", (str(keys),)).all()
+    else:
+        query = _DETAILS.where(MEMORY.c.namespace == namespace.key)
+        rows = conn.execute(query, {"keys": keys}).all()
+    return [Candidate(*each, found.found[each[0]]) for each in map(_details, rows)]
+
+
+def _details(row: Row[Any]) -> tuple[int, str, str, float, int, int]:
+    return row.pk, row.memory_id, row.author, row.importance, row.update_time, row.happen_time
+
+
+def _hits(
+    conn: Connection,
+    page: Sequence[Ranked],
+    homes: dict[int, int],
+    scopes: Sequence[Scope],
+    signals: Sequence[Signals],
+) -> list[Hit]:
+    loaded = {}
+    for number, scope in enumerate(scopes):
+        mine = [each.candidate.key for each in page if homes[each.candidate.key] == number]
+        loaded.update(load_memories(conn, mine, scope.bot))
+    text_ranks = {key: place for each in signals for key, place in each.text_ranks.items()}
+    vector_ranks = {key: place for each in signals for key, place in each.vector_ranks.items()}
+    hits: list[Hit] = []
+    for each in page:
+        key, signal = each.candidate.key, each.candidate.signal
+        parts = each.parts.ranked(text_ranks.get(key, 0), vector_ranks.get(key, 0))
+        hits.append(Hit(loaded[key], each.score, parts, signal.bm25, signal.cosine, homes[key]))
+    return hits
+
+
+def _vector_of(conn: Connection, ref: MemoryRef, now: datetime) -> tuple[VectorSet | None, Any]:
+    stored = memories.read_memory(conn, ref, now)
+    if stored.memory.is_deleted:
+        raise MemoryNotFound(ref.name)
+    serving = vectors.serving_set(conn, read_namespace(conn, ref.bot).key)
+    if serving is None or stored.memory.vector_state is not VectorState.READY:
+        return serving, None
+    query = select(MEMORY_VECTOR.c.vector).where(
+        MEMORY_VECTOR.c.memory == stored.key, MEMORY_VECTOR.c.vector_set == serving.key
+    )
+    stored_vector = conn.execute(query).scalar_one_or_none()
+    return serving, None if stored_vector is None else vectors.from_engine(stored_vector)

@@ -1,0 +1,209 @@
+"""Signals on SQLite: from the namespace's index in memory, which first catches up with what was committed since.
+
+What changed is in the database itself, so the index follows whoever writes: new entries have higher keys than any
+before, what went left a trail, and vectors are numbered as they come.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from memory_service.domain.embedder import VectorSet
+from memory_service.domain.ranking import DEPTH, Signal
+from memory_service.domain.selection import MemoryFilter, meets
+from memory_service.index.cache import IndexCache
+from memory_service.index.namespace_index import SIGN_CANDIDATES, Marks, NamespaceIndex
+from memory_service.models import MEMORY
+from memory_service.store.codec import micros
+from memory_service.store.fulltext import find_candidates, token
+from memory_service.store.selecting import conditions_of
+from memory_service.store.signals import Signals, Wanted
+from memory_service.store.transaction import Namespace
+
+_MEMORY_OF_AN_ENTRY = 450
+"""Bytes that a memory takes in an index that holds signs alone; what decides whether a namespace fits the cache."""
+_TIES = 5 * DEPTH
+
+Scores = NDArray[np.float32]
+
+
+def find_signals(conn: Connection, cache: IndexCache, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:
+    if namespace.live_count * _MEMORY_OF_AN_ENTRY > cache.limit_bytes and wanted.by_word:
+        return _from_file(conn, namespace, wanted, now)
+    vectors = wanted.vectors
+    index = cache.get(
+        namespace.key,
+        vector_set=vectors.key if vectors else 0,
+        dimension=vectors.model.dimension if vectors else 1,
+    )
+    with index.lock:
+        catch_up(conn, index, namespace.key, vectors)
+        signals = _from_index(conn, index, namespace, wanted, now)
+    cache.note(namespace.key, index)
+    return signals
+
+
+def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: VectorSet | None) -> None:
+    """Brings the index to the state that the connection sees."""
+    marks, of = index.marks, token(namespace)
+    run = conn.exec_driver_sql
+    gone = run(
+        "SELECT seq, memory FROM memory_fts_gone WHERE namespace = ? AND seq > ? ORDER BY seq", (of, marks.gone)
+    ).all()
+    came_back: Sequence[tuple[int, str, str]] = ()
+    if index.built and gone:
+        for _, key in gone:
+            index.remove(key)
+        keys = json.dumps(sorted({key for _, key in gone if key <= marks.last_key}))
+        came_back = run(
+            "SELECT pk, text, context FROM memory_fts_source "
+            "WHERE pk IN (SELECT value FROM json_each(?)) AND namespace = ?",
+            (keys, of),
+        ).all()
+    last_key = marks.last_key
+    new = run(
+        "SELECT pk, text, context FROM memory_fts_source WHERE namespace = ? AND pk > ? ORDER BY pk", (of, last_key)
+    )
+    for key, text, context in came_back:
+        index.add(key, text, context)
+    for key, text, context in new:
+        index.add(key, text, context)
+        last_key = key
+    last_vector = marks.vector
+    if vectors is not None:
+        if came_back:
+            index.add_vectors(
+                run(
+                    "SELECT memory, vector FROM memory_vector WHERE vector_set = ? AND seq <= ? "
+                    "AND memory IN (SELECT value FROM json_each(?))",
+                    (vectors.key, last_vector, json.dumps([row[0] for row in came_back])),
+                ).all()
+            )
+        rows = run(
+            "SELECT seq, memory, vector FROM memory_vector WHERE vector_set = ? AND seq > ? ORDER BY seq",
+            (vectors.key, last_vector),
+        )
+        while some := rows.fetchmany(1_000):
+            index.add_vectors((key, vector) for _, key, vector in some)
+            last_vector = some[-1][0]
+    if not index.built:
+        index.settle()
+    index.built = True
+    last_gone = gone[-1][0] if gone else marks.gone
+    index.marks = Marks(vectors.key if vectors else 0, last_key, last_gone, last_vector)
+
+
+def _from_index(
+    conn: Connection, index: NamespaceIndex, namespace: Namespace, wanted: Wanted, now: datetime
+) -> Signals:
+    allowed = index.mask(
+        only=_selected(conn, namespace, wanted.query.selected, now), without=_expired(conn, namespace, now)
+    )
+    words = index.score_words(wanted.query.words) if wanted.by_word else np.zeros(len(allowed), np.float32)
+    words[~allowed] = 0.0
+    cosines: Scores | None = None
+    if wanted.by_meaning:
+        cosines = index.compare(wanted.vector)
+        cosines[~allowed] = -2.0
+    by_text = _best(words, wanted.size, above=0.0, ties=True)
+    by_vector = np.empty(0, np.int64)
+    if cosines is not None:
+        by_vector = _best(cosines, wanted.size if index.is_exact else SIGN_CANDIDATES, above=-2.0, ties=False)
+        if not index.is_exact:
+            cosines = _exact(conn, index, wanted, np.union1d(by_text, by_vector), cosines)
+            by_vector = by_vector[np.argsort(-cosines[by_vector], kind="stable")][: wanted.size]
+    slots = np.union1d(by_text, by_vector).tolist() if len(by_vector) else by_text.tolist()
+    keys = index.keys
+    found: dict[int, Signal] = {}
+    for slot in slots:
+        cosine = None if cosines is None or cosines[slot] <= -2.0 else float(cosines[slot])
+        found[int(keys[slot])] = Signal(float(words[slot]), cosine)
+    return Signals(
+        found,
+        {int(keys[slot]): place for place, slot in enumerate(by_text.tolist(), 1)},
+        {int(keys[slot]): place for place, slot in enumerate(by_vector.tolist(), 1)},
+        index.count_without_vector(),
+    )
+
+
+def _best(scores: Scores, size: int, *, above: float, ties: bool) -> NDArray[np.int64]:
+    """The slots with the highest scores, the best first; with `ties` all that are as good as the last."""
+    places = np.flatnonzero(scores > above)
+    if len(places) > size:
+        values = scores[places]
+        least = np.partition(values, len(values) - size)[len(values) - size]
+        if ties:
+            places = places[values >= least][: max(size, _TIES)]
+        else:
+            places = places[np.argpartition(-values, size - 1)[:size]]
+    best: NDArray[np.int64] = places[np.argsort(-scores[places], kind="stable")]
+    return best
+
+
+def _exact(
+    conn: Connection, index: NamespaceIndex, wanted: Wanted, slots: NDArray[np.int64], likenesses: Scores
+) -> Scores:
+    """The likenesses, with real cosines in these slots."""
+    assert wanted.vectors is not None
+    cosines = np.full_like(likenesses, -2.0)
+    keys = index.keys[slots].tolist()
+    rows = conn.exec_driver_sql(
+        "SELECT memory, vector FROM memory_vector WHERE vector_set = ? AND memory IN (SELECT value FROM json_each(?)) "
+        "AND vector IS NOT NULL",
+        (wanted.vectors.key, json.dumps(keys)),
+    ).all()
+    if rows:
+        place = index.slots_of([row[0] for row in rows])
+        there = [row for row in rows if row[0] in place]
+        matrix = np.frombuffer(b"".join(row[1] for row in there), np.float32).reshape(len(there), -1)
+        cosines[[place[row[0]] for row in there]] = matrix @ wanted.vector
+    return cosines
+
+
+def _selected(conn: Connection, namespace: Namespace, selected: MemoryFilter, now: datetime) -> list[int] | None:
+    """The keys that a filter selects; None when it selects all."""
+    if selected == MemoryFilter():
+        return None
+    query = select(MEMORY.c.pk, MEMORY.c.data).where(MEMORY.c.namespace == namespace.key, *conditions_of(selected, now))
+    return [key for key, data in conn.execute(query) if meets(selected.conditions, data)]
+
+
+def _expired(conn: Connection, namespace: Namespace, now: datetime) -> list[int]:
+    """What has expired and still waits for the sweep."""
+    rows = conn.exec_driver_sql(
+        "SELECT pk FROM memory WHERE expire_time IS NOT NULL AND expire_time <= ? AND namespace = ? AND NOT pinned",
+        (micros(now), namespace.key),
+    )
+    return [row[0] for row in rows]
+
+
+def _from_file(conn: Connection, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:
+    """For a namespace that the cache has no room for: FTS5 gives the candidates, and their vectors are compared."""
+    selected = wanted.query.selected
+    limit = None if selected.conditions else wanted.size
+    pool = find_candidates(conn, namespace, wanted.query.words, conditions_of(selected, now), limit)
+    fitting = islice((each for each in pool if meets(selected.conditions, each.data)), wanted.size)
+    scores = {each.key: each.score for each in fitting}
+    cosines: dict[int, float] = {}
+    notes: tuple[str, ...] = ()
+    if wanted.by_meaning:
+        assert wanted.vectors is not None
+        notes = ("The namespace is larger than the cache, so meaning was compared only where a word was found.",)
+        rows = conn.exec_driver_sql(
+            "SELECT memory, vector FROM memory_vector WHERE vector_set = ? "
+            "AND memory IN (SELECT value FROM json_each(?)) AND vector IS NOT NULL",
+            (wanted.vectors.key, json.dumps(list(scores))),
+        )
+        cosines = {key: float(np.frombuffer(blob, np.float32) @ wanted.vector) for key, blob in rows}
+    ranked = sorted(cosines, key=lambda key: -cosines[key])
+    return Signals(
+        {key: Signal(score, cosines.get(key)) for key, score in scores.items()},
+        {key: place for place, key in enumerate(scores, 1)},
+        {key: place for place, key in enumerate(ranked, 1)},
+        notes=notes,
+    )
