@@ -14,6 +14,7 @@ from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
 from router_service.convert.letters import LetterWriter
 from router_service.convert.spawns import SpawnReader
+from router_service.delivery.changes import Changes
 from router_service.delivery.chores import Chores
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.delivery.opener import Opener
@@ -37,6 +38,7 @@ from router_service.servicer.sending import Sending
 from router_service.servicer.spawning import Spawning
 from router_service.servicer.topics import Topics
 from router_service.servicer.waiting import Waiting
+from router_service.servicer.watching import Watching
 from router_service.settings import RouterSettings
 from router_service.store.accepting import Rules
 from router_service.store.router_store import RouterStore
@@ -66,7 +68,13 @@ class Router:
         self._store = store
         self._bots = Bots(registry_service_pb2_grpc.RegistryServiceStub(registry), ttl_s=settings.bot_cache_s)
         self._dispatcher = Dispatcher(
-            store, self._bots, waiters, lease_us=lease_us, new_id=new_id, wake_timers=self._wake_timers
+            store,
+            self._bots,
+            waiters,
+            lease_us=lease_us,
+            new_id=new_id,
+            wake_timers=self._wake_timers,
+            changes=Changes(store.watch, settings.watch_backlog),
         )
         self._opener = Opener(session_service_pb2_grpc.SessionServiceStub(session), store, self._dispatcher)
         self._dispatcher.connect(self._opener)
@@ -94,11 +102,17 @@ class Router:
         tokens = PageTokens(page_secret)
         mailboxes = Mailboxes(store, self._dispatcher, self._waiting, guard, tokens)
         interventions = Interventions(store, self._dispatcher, reader, self._waiting)
-        fan = self._fan(settings, session, clock, reader, guard, new_id, tokens)
-        # Abstract to the type checker alone: the generated base class answers UNIMPLEMENTED for what is left out.
-        self.servicer = RouterServicer(  # type: ignore[abstract]
-            self._sending, attaching, mailboxes, interventions, fan
+        self._watching = Watching(
+            store,
+            self._dispatcher.changes,
+            mailboxes,
+            self._dispatcher.room,
+            tokens,
+            oldest_id=_oldest_id,
+            poll_s=None if store.single_process else settings.poll_interval_s,
         )
+        fan = self._fan(settings, session, clock, reader, guard, new_id, tokens)
+        self.servicer = RouterServicer(self._sending, attaching, mailboxes, interventions, fan)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -140,6 +154,7 @@ class Router:
         """Ends all long streams and waits with DRAINING."""
         self._sending.drain()
         self._waiting.drain()
+        self._dispatcher.changes.end()
         self._dispatcher.end_streams()
 
     async def close(self) -> None:
@@ -185,7 +200,7 @@ class Router:
         checks = ContentChecks(reader, spawns, self._bots, guard)
         schedules = Schedules(store, requests, checks, self.chores, self._dispatcher, spawning, new_id, tokens)
         topics = Topics(store, requests, reader, self._bots, tokens, limit=settings.topic_limit)
-        return Fan(spawning, schedules, topics, Policies(store, requests, guard, tokens))
+        return Fan(spawning, schedules, topics, Policies(store, requests, guard, tokens), self._watching)
 
     def _wake_timers(self, at_us: int) -> None:
         self.timers.wake(at_us)

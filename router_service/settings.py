@@ -42,6 +42,7 @@ class RouterSettings(MobotSettings):
     bot_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which a bot's settings are remembered.")
     spawn_depth: int = Field(5, ge=1, le=32, description="Generations of children below a session nobody spawned.")
     spawn_fan_out: int = Field(16, ge=1, le=10_000, description="Children of one session that may be at work at once.")
+    watch_backlog: int = Field(10_000, ge=1, description="Changed messages a WatchMessages stream may lag behind.")
     topic_limit: int = Field(1_000, ge=1, le=10_000, description="Most subscribers of a topic.")
     retention_days: float = Field(
         30.0, ge=7, le=3650, description="Days an ended message is kept, and its idempotency key with it."

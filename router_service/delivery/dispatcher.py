@@ -13,6 +13,7 @@ from mobot.router.v1 import message_pb2
 from router_service.bots import Bots
 from router_service.convert.settlements import to_settlement, to_step_receipt
 from router_service.delivery.attachments import Attachment
+from router_service.delivery.changes import Changes
 from router_service.delivery.live import DraftCache, LiveLease
 from router_service.delivery.opener import Opener
 from router_service.delivery.room import Room
@@ -66,6 +67,7 @@ class Dispatcher:
         lease_us: int,
         new_id: Callable[[], str],
         wake_timers: Callable[[int], None],
+        changes: Changes,
     ) -> None:
         self._store = store
         self._mail = store.mail
@@ -75,6 +77,7 @@ class Dispatcher:
         self._new_id = new_id
         self._wake_timers = wake_timers
         self.room = Room(bots)
+        self.changes = changes
         self._workers: dict[str, Attachment] = {}
         self._live: dict[str, LiveLease] = {}
         # Sessions with a lease of ours, or with an offer on the way: no use in offering again.
@@ -348,6 +351,8 @@ class Dispatcher:
                     attachment.stop(stopped, effect.reason, lost=effect.lost)
         if batch.due_us:
             self._wake_timers(batch.due_us)
+        if batch.changed:
+            self.changes.note(batch.changed)
 
     def _leased_one(self, effect: Leased) -> None:
         lease, offer = effect.lease, effect.offer

@@ -137,6 +137,28 @@ class RequestIdReused(errors.InvalidArgument):
         )
 
 
+class WatchTokenInvalid(errors.InvalidArgument):
+    reason = "WATCH_TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "resume_token is damaged or belongs to another watch; watch without one",
+            metadata={"field": "resume_token"},
+            violations=(errors.FieldViolation("resume_token", "must be the token of a watch with the same filter"),),
+        )
+
+
+class SlowConsumer(errors.ResourceExhausted):
+    reason = "SLOW_CONSUMER"
+
+    def __init__(self, queued: int) -> None:
+        super().__init__(
+            "the watch was read too slowly; go on with its last token",
+            metadata={"queued": str(queued)},
+            retry_after_s=1.0,
+        )
+
+
 class SessionBusy(errors.FailedPrecondition):
     reason = "SESSION_BUSY"
 

@@ -1,5 +1,7 @@
 """The calls about children, schedules, topics, policy and record: each, in one line, to the part that serves it."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from chassis.identity import caller
@@ -9,6 +11,7 @@ from router_service.servicer.policies import Policies
 from router_service.servicer.schedules import Schedules
 from router_service.servicer.spawning import Spawning
 from router_service.servicer.topics import Topics
+from router_service.servicer.watching import Watching
 
 # ruff: noqa: ARG002 - gRPC gives every method a context
 
@@ -21,6 +24,7 @@ class Fan:
     schedules: Schedules
     topics: Topics
     policies: Policies
+    watching: Watching
 
 
 class FanCalls(router_service_pb2_grpc.RouterServiceServicer):
@@ -66,6 +70,20 @@ class FanCalls(router_service_pb2_grpc.RouterServiceServicer):
 
     async def PublishTopic(self, request: pb.PublishTopicRequest, context: object) -> pb.PublishTopicResponse:
         return pb.PublishTopicResponse(receipt=await self._fan.topics.publish(request.message, caller()))
+
+    async def WatchMessages(
+        self, request: pb.WatchMessagesRequest, context: object
+    ) -> AsyncIterator[pb.WatchMessagesResponse]:
+        async with aclosing(self._fan.watching.messages(request, caller())) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def WatchMailboxes(
+        self, request: pb.WatchMailboxesRequest, context: object
+    ) -> AsyncIterator[pb.WatchMailboxesResponse]:
+        async with aclosing(self._fan.watching.mailboxes(request, caller())) as frames:
+            async for frame in frames:
+                yield frame
 
     async def GetPolicy(self, request: pb.GetPolicyRequest, context: object) -> pb.GetPolicyResponse:
         return pb.GetPolicyResponse(policy=await self._fan.policies.get(caller()))

@@ -1,5 +1,6 @@
 """Looking at messages and mailboxes."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -32,6 +33,10 @@ _BATCH = 500
 Response = TypeVar("Response", bound=Message)
 
 
+# Gives the token of a watch that begins now, for a filter and what the caller may see of it.
+AsOf = Callable[[router_service_pb2.MessageFilter, MessageQuery], Awaitable[str]]
+
+
 class Mailboxes:
     """What operators and clients ask about mail that was accepted."""
 
@@ -62,25 +67,26 @@ class Mailboxes:
         return to_proto_message(stored, with_reply=True)
 
     async def list_messages(
-        self, request: router_service_pb2.ListMessagesRequest, caller: Caller
+        self, request: router_service_pb2.ListMessagesRequest, caller: Caller, as_of: AsOf
     ) -> router_service_pb2.ListMessagesResponse:
-        query = await self._visible(query_of(request.filter, caller), caller)
+        query = await self.visible(query_of(request.filter, caller), caller)
+        token_as_of = await as_of(request.filter, query)
         messages, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=request.ascending
         )
-        return router_service_pb2.ListMessagesResponse(messages=messages, next_page_token=token)
+        return router_service_pb2.ListMessagesResponse(messages=messages, next_page_token=token, as_of=token_as_of)
 
     async def list_dead_letters(
         self, request: router_service_pb2.ListDeadLettersRequest, caller: Caller
     ) -> router_service_pb2.ListDeadLettersResponse:
         query = query_of(request.filter, caller, states=(MessageState.DEAD_LETTERED,))
-        query = await self._visible(query, caller)
+        query = await self.visible(query, caller)
         messages, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=False
         )
         return router_service_pb2.ListDeadLettersResponse(messages=messages, next_page_token=token)
 
-    async def _visible(self, query: MessageQuery, caller: Caller) -> MessageQuery:
+    async def visible(self, query: MessageQuery, caller: Caller) -> MessageQuery:
         """Widens a bot's look to another bot that it names, where the policy opens that one to it."""
         target = query.session or query.bot
         if query.visible_to and target and await self._guard.may_read(caller, target):

@@ -80,7 +80,7 @@ class RouterServicer(FanCalls):
     async def ListMessages(
         self, request: router_service_pb2.ListMessagesRequest, context: object
     ) -> router_service_pb2.ListMessagesResponse:
-        return await self._mailboxes.list_messages(request, caller())
+        return await self._mailboxes.list_messages(request, caller(), self._fan.watching.as_of)
 
     async def WaitRun(
         self, request: router_service_pb2.WaitRunRequest, context: object

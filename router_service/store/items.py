@@ -290,4 +290,6 @@ class Batch:
     boxes: list[BoxState] = field(default_factory=list)
     # Earliest time at which a timer must look at the messages that were written, 0 for none.
     due_us: int = 0
+    # Messages that were written, while somebody watches.
+    changed: dict[str, None] = field(default_factory=dict)
     applied: bool = False

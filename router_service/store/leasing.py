@@ -48,7 +48,7 @@ _DUE: Final = ("id", "due_time")
 _EXTEND: Final = ("id", "lease_expire_time", "due_time")
 _PROMOTE: Final = ("id", "state", "next_attempt_time", "due_time")
 _ASK: Final = ("id", "ask_until")
-_GIVE_UP: Final = ("id", "state", "error_reason", "error_message")
+_GIVE_UP: Final = ("id", "state", "end_time", "error_reason", "error_message")
 
 
 def grant(work: Work, item: Grant, _rules: Rules) -> None:
@@ -178,7 +178,7 @@ def give_up(work: Work, item: GiveUp, _rules: Rules) -> None:
         explanation = f"put back as messages/{successor.id}"
     row.state = MessageState.FAILED
     reason = "DISCARDED" if successor is None else "REDRIVEN"
-    work.update(_GIVE_UP, (item.message_id, int(MessageState.FAILED), reason, explanation))
+    work.update(_GIVE_UP, (item.message_id, int(MessageState.FAILED), work.now_us, reason, explanation))
     work.offer(item.session, item.offer)
 
 

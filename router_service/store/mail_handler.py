@@ -78,6 +78,7 @@ class MailHandler:
         self._uncommitted = False
         self._rules = rules
         self._letters = letters
+        self.watched = False
         self._fanning = fanning = Fanning(letters, single_process=bulk.sqlite)
         self._steps: Mapping[type[Item], _Step] = {
             Send: send,
@@ -104,6 +105,7 @@ class MailHandler:
 
     def __call__(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:
         work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6), self._trusted_boxes())
+        work.watched = self.watched
         _load(work, items, self._fanning)
         steps, rules, batch = self._steps, self._rules, work.batch
         for item in items:

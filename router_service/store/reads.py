@@ -81,7 +81,7 @@ def _of_bot(bot: str) -> ColumnElement[bool]:
 def find_message(conn: Connection, *, message_id: str = "", run: str = "") -> StoredMessage | None:
     """A message by id or by run, with its place in the queue."""
     where = _M.id == message_id if message_id else _M.run == run
-    row = conn.execute(_whole().where(where)).mappings().first()
+    row = conn.execute(whole().where(where)).mappings().first()
     if row is None:
         return None
     return StoredMessage(row, _lease_expire_us(conn, [row]).get(row["id"], 0), _queue_position(conn, row))
@@ -95,9 +95,8 @@ def list_messages(
     if after:
         conditions.append(_M.id > after if ascending else _M.id < after)
     order = _M.id.asc() if ascending else _M.id.desc()
-    rows = conn.execute(_of(query, _whole()).where(*conditions).order_by(order).limit(limit)).mappings().all()
-    expires = _lease_expire_us(conn, rows)
-    return [StoredMessage(row, expires.get(row["id"], 0)) for row in rows]
+    rows = conn.execute(_of(query, whole()).where(*conditions).order_by(order).limit(limit)).mappings().all()
+    return with_leases(conn, rows)
 
 
 def select_ids(conn: Connection, query: MessageQuery, *, limit: int, after: str = "") -> list[tuple[str, str, str]]:
@@ -312,7 +311,8 @@ def _asked(row: RowMapping, request: bytes) -> AskedRun:
     )
 
 
-def _whole() -> Select[Any]:
+def whole() -> Select[Any]:
+    """What a `StoredMessage` is made of."""
     joined_run = case((JOINING.c.state > WAITS, JOINING.c.run), else_=None).label("joined_run")
     return (
         select(MESSAGE, joined_run, DECISION.c.request, DECISION.c.decision)
@@ -354,6 +354,12 @@ def _retrying(row: RowMapping) -> RetryingRun:
         error_reason=row["error_reason"] or "",
         error_message=row["error_message"] or "",
     )
+
+
+def with_leases(conn: Connection, rows: Sequence[RowMapping]) -> list[StoredMessage]:
+    """Rows with the ends of their leases."""
+    expires = _lease_expire_us(conn, rows)
+    return [StoredMessage(row, expires.get(row["id"], 0)) for row in rows]
 
 
 def _lease_expire_us(conn: Connection, rows: Sequence[RowMapping]) -> dict[str, int]:

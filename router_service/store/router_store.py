@@ -36,6 +36,7 @@ class RouterStore:
         self.single_process = database.engine_name == "sqlite"
         handler = MailHandler(Bulk(database.engine_name), clock, rules, letters)
         self.unlogged = handler.unlogged
+        self._handler = handler
         self.mail = MailWriter(database.writer, handler)
 
     @classmethod
@@ -65,6 +66,10 @@ class RouterStore:
     async def write(self, function: Callable[[Connection], T]) -> T:
         """Runs one admin write in the order of the mail."""
         return await self._database.writer.run(function)
+
+    def watch(self, watched: bool) -> None:
+        """Whether transactions shall say which messages they wrote."""
+        self._handler.watched = watched
 
     async def ping(self) -> None:
         await self._database.ping()

@@ -234,6 +234,8 @@ class Work:
         # Queued rows that this transaction inserts, by session.
         self.fresh: dict[str, list[list[Any]]] = {}
         self.inserts: list[list[Any]] = []
+        # Whether somebody wants to know which messages are written.
+        self.watched = False
         # Tasks of children that are at work, by message, and those that ended here: (child, end, reply text, reply).
         self.spawns: dict[str, OpenSpawn] = {}
         self.spawn_ends: list[tuple[OpenSpawn, EndedRun, str, str]] = []
@@ -308,6 +310,8 @@ class Work:
 
     def insert(self, row: list[Any]) -> None:
         self.inserts.append(row)
+        if self.watched:
+            self.batch.changed[row[0]] = None
         if row[5] == MessageState.QUEUED:
             self.fresh.setdefault(row[2], []).append(row)
 
@@ -316,6 +320,8 @@ class Work:
         if values[0] in self._touched:
             self.flush_updates()
         self._touched.add(values[0])
+        if self.watched:
+            self.batch.changed[values[0]] = None
         self._updates.setdefault(columns, []).append(values)
 
     def due(self, at_us: int) -> None:

@@ -14,10 +14,7 @@ UNIMPLEMENTED: dict[str, set[str]] = {
     "memory": {
         "PutMemories",
     },
-    "router": {
-        "WatchMailboxes",
-        "WatchMessages",
-    },
+    "router": set(),
 }
 CONTRACTS = {
     "registry": "RegistryService",
