@@ -84,6 +84,8 @@ class Timers:
         self._bell.set()
 
     async def tick(self) -> float:
+        # Whatever becomes due while we look must ring: what was read by then does not know of it.
+        self._next_us = 0
         now_us = self._store.now_us()
         await self._renew(now_us)
         next_us = min(filter(None, (await self._run_due(now_us), await self._reap(now_us))), default=0)

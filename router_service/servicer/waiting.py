@@ -54,12 +54,12 @@ class Waiting:
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
+            event.clear()  # before the look: an end that comes during it rings again
             stored = await self.find(run=run)
             if stored.row["state"] in TERMINAL:
                 return to_proto_message(stored, with_reply=True)
             if self._drained:
                 raise Draining
-            event.clear()
             try:
                 async with asyncio.timeout_at(deadline):
                     await event.wait()

@@ -160,6 +160,8 @@ class World:
         """Forgets the router without letting it finish anything, as a killed process would."""
         router, self.router = self.router, None
         await self.host.local_handlers.stop(0)
+        if self.host._server is not None:
+            await self.host._server.stop(0)
         for task in router._tasks:
             task.cancel()
         await asyncio.gather(*router._tasks, return_exceptions=True)
@@ -220,6 +222,8 @@ class Worker:
         self.deliveries = asyncio.Queue()
         self.settlements = asyncio.Queue()
         self.cancellations = asyncio.Queue()
+        self.steerings = asyncio.Queue()
+        self.receipts = asyncio.Queue()
         self.error = None
         self.welcome = None
         self.ended = asyncio.Event()
@@ -248,6 +252,10 @@ class Worker:
                     self.settlements.put_nowait(settlement)
                 for cancellation in frame.cancellations:
                     self.cancellations.put_nowait(cancellation)
+                for steering in frame.steerings:
+                    self.steerings.put_nowait(steering)
+                for receipt in frame.step_receipts:
+                    self.receipts.put_nowait(receipt)
             code = await self._call.code()
             if code is not grpc.StatusCode.OK:
                 self.error = (code.name, await self._call.details())
@@ -263,6 +271,20 @@ class Worker:
 
     async def settlement(self, timeout=40):
         return await asyncio.wait_for(self.settlements.get(), timeout)
+
+    async def steering(self, timeout=40):
+        return await asyncio.wait_for(self.steerings.get(), timeout)
+
+    async def take_in(self, steering):
+        """Says that the running turn has taken the message in."""
+        await self.send(begun=[message_pb2.HeldLease(run=steering.message.run, epoch=steering.epoch)])
+
+    async def remember(self, delivery, step, result=b"", effect=1):
+        kept = message_pb2.RunStep(
+            run=delivery.message.run, epoch=delivery.epoch, step=step, result=result, effect=effect
+        )
+        await self.send(steps=[kept])
+        return await asyncio.wait_for(self.receipts.get(), 40)
 
     async def send(self, **fields):
         await self._call.write(router_service_pb2.AttachRequest(**fields))
