@@ -20,6 +20,7 @@ from chassis.lifeline import Lifeline
 from chassis.server import Service, ServiceHost, serve
 from chassis.settings import ChassisSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
+from memory_service.convert.exports import ResumeTokens
 from memory_service.convert.requests import Pages
 from memory_service.domain.operation import OperationKind
 from memory_service.operations.erasing import EraseWorker
@@ -30,6 +31,7 @@ from memory_service.settings import MemorySettings
 from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
 from memory_service.store.operation_store import OperationStore
+from memory_service.store.portability_store import PortabilityStore
 from memory_service.store.store import Limits, MemoryStore
 from mobot.memory.v1 import memory_service_pb2_grpc
 
@@ -80,6 +82,9 @@ async def compose(
         erasures=EraseStore(store.transactions, undo=undo),
         recall=recall,
         ring=runner.ring,
+        portability=PortabilityStore(store.transactions, max_memories=settings.max_memories),
+        resume_tokens=ResumeTokens(secret),
+        retention=limits.retention,
         pages=Pages(secret),
         clock=clock,
         new_id=new_id,
@@ -94,7 +99,7 @@ async def compose(
         return True
 
     async def end_watches() -> None:
-        """There are none."""
+        servicer.end_streams()
 
     async def close() -> None:
         await runner.close()

@@ -11,8 +11,8 @@ from memory_service.domain.block import Block, BlockPatch
 from memory_service.domain.grant import Reach
 from mobot.memory.v1 import block_pb2, memory_pb2
 
-_MAX_CHARACTERS = 32_000
-_MAX_DESCRIPTION = 512
+MAX_CHARACTERS = 32_000
+MAX_DESCRIPTION = 512
 _WRITABLE = ("text", "description", "max_characters", "read_only", "order")
 
 
@@ -52,8 +52,8 @@ def from_proto_block(block: block_pb2.Block, mask: FieldMask) -> tuple[BlockPatc
         if path not in block_pb2.Block.DESCRIPTOR.fields_by_name:
             raise field_invalid("update_mask", f"must hold names of fields of a block (has {path[:80]!a})")
     checks.no_nul("block.text", block.text)
-    checks.text("block.description", block.description, _MAX_DESCRIPTION)
-    checks.between("block.max_characters", block.max_characters, 0, _MAX_CHARACTERS)
+    checks.text("block.description", block.description, MAX_DESCRIPTION)
+    checks.between("block.max_characters", block.max_characters, 0, MAX_CHARACTERS)
     populated = [descriptor.name for descriptor, _ in block.ListFields()]
     return _patch(block, mask.paths or populated), _patch(block, populated)
 

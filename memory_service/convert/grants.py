@@ -32,17 +32,19 @@ def parse_grant(name: str, field: str = "name") -> tuple[str, str]:
     return resource_names.check_bot_id(segments[1], field=field), segments[3]
 
 
-def from_proto_grant(bot: str, grant: grant_pb2.Grant, grant_id: str, *, principal: str, now: datetime) -> Grant:
-    """A grant to be given. `grant_id` has been checked or made."""
+def from_proto_grant(
+    bot: str, grant: grant_pb2.Grant, grant_id: str, *, principal: str, now: datetime, imported: bool = False
+) -> Grant:
+    """A grant to be given, or one that was given elsewhere. `grant_id` has been checked or made."""
     grantee = resource_names.parse_bot(grant.grantee, field="grant.grantee")
     if grantee == bot:
         raise field_invalid("grant.grantee", "must be another bot than the owner")
     expire_time = checks.time("grant.expire_time", grant, "expire_time")
     checks.required("grant.expire_time", expire_time)
     assert expire_time is not None
-    if not now < expire_time <= now + MAX_DURATION:
+    if expire_time > now + MAX_DURATION or (expire_time <= now and not imported):
         raise field_invalid("grant.expire_time", f"must be in the future and within {MAX_DURATION.days} days")
-    memories, blocks = _slice(bot, grant.slice)
+    memories, blocks = _slice(bot, grant.slice, imported=imported)
     return Grant(
         bot=bot,
         id=grant_id,
@@ -122,7 +124,7 @@ def from_proto_access_query(bot: str, request: memory_service_pb2.ListAccessesRe
     return AccessQuery(grant, grantee, start, end)
 
 
-def _slice(bot: str, part: grant_pb2.GrantSlice) -> tuple[Slice | None, tuple[str, ...]]:
+def _slice(bot: str, part: grant_pb2.GrantSlice, *, imported: bool) -> tuple[Slice | None, tuple[str, ...]]:
     field = "grant.slice"
     checks.at_most(f"{field}.kinds", part.kinds, 100)
     kinds = frozenset(checks.named(f"{field}.kinds[{index}]", Kind, number) for index, number in enumerate(part.kinds))
@@ -136,7 +138,7 @@ def _slice(bot: str, part: grant_pb2.GrantSlice) -> tuple[Slice | None, tuple[st
     blocks: dict[str, None] = {}
     for index, name in enumerate(part.blocks):
         owner, block_id = parse_block(name, f"{field}.blocks[{index}]")
-        if owner != bot:
+        if owner != bot and not imported:
             raise field_invalid(f"{field}.blocks[{index}]", f"must be a block of bots/{bot}")
         blocks[block_id] = None
     narrowed = bool(kinds or tags or sessions)

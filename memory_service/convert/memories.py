@@ -105,7 +105,7 @@ def from_proto_draft(field: str, draft: memory_pb2.MemoryDraft, *, principal: st
     """The memory to put. `field` is where the draft lies in the request, such as "draft" or "drafts[3]"."""
     checks.required(f"{field}.memory", draft.HasField("memory"))
     memory = draft.memory
-    content = Content(**_read(f"{field}.memory", memory, _READERS))
+    content = read_content(f"{field}.memory", memory)
     ttl_s = checks.seconds(f"{field}.ttl", draft, "ttl", 1, _MAX_TTL_S)
     if ttl_s is not None:
         if content.expire_time is not None:
@@ -118,7 +118,7 @@ def from_proto_draft(field: str, draft: memory_pb2.MemoryDraft, *, principal: st
         resource_names.check_memory_id(memory_id, field=f"{field}.memory_id")
     return NewMemory(
         content=content,
-        provenance=_provenance(f"{field}.memory.provenance", memory.provenance, principal),
+        provenance=read_provenance(f"{field}.memory.provenance", memory.provenance, principal),
         id=memory_id,
         dedupe=checks.member(f"{field}.dedupe", Dedupe, draft.dedupe, Dedupe.TOUCH),
     )
@@ -204,7 +204,14 @@ _READERS: dict[str, _Reader] = {
 }
 
 
-def _provenance(field: str, given: memory_pb2.Provenance, principal: str) -> Provenance:
+def read_content(field: str, memory: memory_pb2.Memory) -> Content:
+    """All that a version of a memory holds."""
+    return Content(**_read(field, memory, _READERS))
+
+
+def read_provenance(
+    field: str, given: memory_pb2.Provenance, principal: str, *, default: Source = Source.API
+) -> Provenance:
     if given.session:
         resource_names.parse_session(given.session, field=f"{field}.session")
     if given.event_sequence < 0:
@@ -214,7 +221,7 @@ def _provenance(field: str, given: memory_pb2.Provenance, principal: str) -> Pro
         event_sequence=given.event_sequence,
         session_uid=checks.text(f"{field}.session_uid", given.session_uid, 128),
         run_id=checks.text(f"{field}.run_id", given.run_id, 128),
-        source=checks.member(f"{field}.source", Source, given.source, Source.API),
+        source=checks.member(f"{field}.source", Source, given.source, default),
         principal=principal,
     )
 

@@ -8,6 +8,7 @@ from chassis.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     ResourceExhausted,
     Unavailable,
 )
@@ -252,3 +253,39 @@ class EraseIncomplete(Internal):
 
     def __init__(self, bot: str, left: int) -> None:
         super().__init__(f"bots/{bot}: {left} rows are left after the erasure", metadata={"left": str(left)})
+
+
+class ImportRecordInvalid(InvalidArgument):
+    """`record` is the number in the stream, from 1; 0 where it is not known yet."""
+
+    reason = "IMPORT_RECORD_INVALID"
+
+    def __init__(self, field: str, rule: str, record: int = 0) -> None:
+        super().__init__(
+            f"record {record}: {field} {rule}" if record else f"{field} {rule}",
+            metadata={"record": str(record), "field": field},
+            violations=(FieldViolation(field, rule),),
+        )
+
+
+class ResumeTokenInvalid(InvalidArgument):
+    reason = "WATCH_TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "resume_token was not made by this export; begin again without one", metadata={"field": "resume_token"}
+        )
+
+
+class ResumeTokenTooOld(OutOfRange):
+    reason = "WATCH_TOKEN_TOO_OLD"
+
+    def __init__(self) -> None:
+        super().__init__("resume_token is too old; begin the export again", metadata={"field": "resume_token"})
+
+
+class Draining(Unavailable):
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping; try again", retry_after_s=1.0)

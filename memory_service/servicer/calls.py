@@ -1,6 +1,8 @@
 """What all calls stand on: the store they ask, and whose memory the caller may name."""
 
+import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc.aio
@@ -9,6 +11,7 @@ from chassis import resource_names
 from chassis.clock import Clock, IdFactory
 from chassis.identity import caller
 from chassis.telemetry import current_trace_id
+from memory_service.convert.exports import ResumeTokens
 from memory_service.convert.names import parse_block
 from memory_service.convert.requests import Pages
 from memory_service.domain import access
@@ -19,6 +22,7 @@ from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
 from memory_service.store.memories import MemoryRef
 from memory_service.store.operation_store import OperationStore
+from memory_service.store.portability_store import PortabilityStore
 from memory_service.store.store import MemoryStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -36,6 +40,9 @@ class Calls:
         erasures: EraseStore,
         recall: Recall,
         ring: Callable[[], None],
+        portability: PortabilityStore,
+        resume_tokens: ResumeTokens,
+        retention: timedelta,
         pages: Pages,
         clock: Clock,
         new_id: IdFactory,
@@ -46,9 +53,17 @@ class Calls:
         self._erasures = erasures
         self._recall = recall
         self._ring = ring
+        self._portability = portability
+        self._resume_tokens = resume_tokens
+        self._retention = retention
+        self._drained = asyncio.Event()
         self._pages = pages
         self._clock = clock
         self._new_id = new_id
+
+    def end_streams(self) -> None:
+        """The service stops: streams end with DRAINING."""
+        self._drained.set()
 
     async def _reach(self, bot: str, needed: GrantAccess, method: str) -> Reach:
         """What the caller reaches of the bot's memory: all that is its own, or what grants lend it."""

@@ -4,6 +4,7 @@ from memory_service.servicer.blocks import BlockCalls
 from memory_service.servicer.granting import GrantCalls
 from memory_service.servicer.memories import MemoryCalls
 from memory_service.servicer.operating import OperationCalls
+from memory_service.servicer.portability import PortabilityCalls
 from memory_service.servicer.searching import SearchCalls
 from memory_service.servicer.statistics import StatsCalls
 from mobot.memory.v1 import memory_service_pb2_grpc
@@ -15,6 +16,7 @@ class MemoryServicer(
     BlockCalls,
     GrantCalls,
     OperationCalls,
+    PortabilityCalls,
     StatsCalls,
     memory_service_pb2_grpc.MemoryServiceServicer,
 ):

@@ -38,7 +38,7 @@ def find_block(conn: Connection, namespace: Namespace, bot: str, block_id: str) 
 def find_block_version(conn: Connection, namespace: Namespace, present: Block, version: int) -> Block | None:
     query = select(BLOCK_VERSION).where(*_versions_of(namespace, present.id), BLOCK_VERSION.c.version == version)
     row = conn.execute(query).mappings().one_or_none()
-    return None if row is None else _version_from_row(row, present)
+    return None if row is None else block_version_from_row(row, present)
 
 
 def read_blocks(conn: Connection, namespace: Namespace, limit: int | None = None, after: Position = ()) -> list[Block]:
@@ -62,7 +62,7 @@ def list_block_versions(conn: Connection, bot: str, block_id: str, size: int, af
     if after:
         query = query.where(BLOCK_VERSION.c.version < after[0])
     query = query.order_by(BLOCK_VERSION.c.version.desc()).limit(size + 1)
-    found.extend(_version_from_row(row, present) for row in conn.execute(query).mappings())
+    found.extend(block_version_from_row(row, present) for row in conn.execute(query).mappings())
     place = (found[size - 1].version,) if len(found) > size else ()
     return Page(tuple(found[:size]), place, namespace.revision)
 
@@ -96,7 +96,7 @@ def put_block(
     rules.check_writable(before.name, before.content, content, trusted=trusted)
     after = rules.put(before, content, by, tx.now)
     if after is not before:
-        _save(tx, namespace, before, after)
+        save_block(tx, namespace, before, after)
     return after, False
 
 
@@ -135,21 +135,28 @@ def recall_block(tx: Transaction, record: list[Any]) -> Block:
 def _create(
     tx: Transaction, namespace: Namespace, block_id: str, patch: BlockPatch, *, trusted: bool, by: str
 ) -> Block:
-    count: int = tx.conn.execute(select(func.count()).where(BLOCK.c.namespace == namespace.key)).scalar_one()
     name = _name(namespace.bot, block_id)
     content = patch.applied_to(BlockContent())
     rules.check_writable(name, BlockContent(), content, trusted=trusted)
     rules.check_length(name, content)
-    if count >= MAX_BLOCKS:
-        raise BlockLimitReached(namespace.bot, MAX_BLOCKS)
     block = Block(namespace.bot, block_id, tx.new_id(), content, tx.now, tx.now, principal=by)
-    tx.conn.execute(insert(BLOCK), {"namespace": namespace.key, **_to_row(block)})
-    tx.mark_changed(namespace)
+    if not add_block(tx, namespace, block, MAX_BLOCKS):
+        raise BlockLimitReached(namespace.bot, MAX_BLOCKS)
     return block
 
 
-def _save(tx: Transaction, namespace: Namespace, before: Block, after: Block) -> None:
-    kept = _to_row(before)
+def add_block(tx: Transaction, namespace: Namespace, block: Block, limit: int) -> bool:
+    """Stores a new block; False when there are as many as there may be."""
+    count: int = tx.conn.execute(select(func.count()).where(BLOCK.c.namespace == namespace.key)).scalar_one()
+    if count >= limit:
+        return False
+    tx.conn.execute(insert(BLOCK), {"namespace": namespace.key, **block_to_row(block)})
+    tx.mark_changed(namespace)
+    return True
+
+
+def save_block(tx: Transaction, namespace: Namespace, before: Block, after: Block) -> None:
+    kept = block_to_row(before)
     row = {name: kept[name] for name in ("block_id", "version", "change", "principal", "update_time", "content")}
     tx.conn.execute(insert(BLOCK_VERSION), {"namespace": namespace.key, **row})
     tx.conn.execute(
@@ -157,9 +164,8 @@ def _save(tx: Transaction, namespace: Namespace, before: Block, after: Block) ->
             *_versions_of(namespace, after.id), BLOCK_VERSION.c.version <= after.version - KEPT_VERSIONS
         )
     )
-    tx.conn.execute(
-        update(BLOCK).where(BLOCK.c.namespace == namespace.key, BLOCK.c.block_id == after.id).values(_to_row(after))
-    )
+    mine = (BLOCK.c.namespace == namespace.key, BLOCK.c.block_id == after.id)
+    tx.conn.execute(update(BLOCK).where(*mine).values(block_to_row(after)))
     tx.mark_changed(namespace)
 
 
@@ -171,7 +177,7 @@ def _name(bot: str, block_id: str) -> str:
     return f"bots/{bot}/blocks/{block_id}"
 
 
-def _to_row(block: Block) -> dict[str, Any]:
+def block_to_row(block: Block) -> dict[str, Any]:
     return {
         "block_id": block.id,
         "uid": block.uid,
@@ -199,7 +205,7 @@ def _from_row(row: Mapping[Any, Any], bot: str) -> Block:
     )
 
 
-def _version_from_row(row: Mapping[Any, Any], present: Block) -> Block:
+def block_version_from_row(row: Mapping[Any, Any], present: Block) -> Block:
     return replace(
         present,
         content=BlockContent(**json.loads(row["content"])),

@@ -41,7 +41,7 @@ class AccessQuery:
 def create_grant(tx: Transaction, grant: Grant) -> Grant:
     """Raises: GrantAlreadyExists, BlockNotFound."""
     namespace = tx.ensure(grant.bot)
-    if _find(tx.conn, grant.bot, grant.id) is not None:
+    if find_grant(tx.conn, grant.bot, grant.id) is not None:
         raise GrantAlreadyExists(grant.name)
     for block_id in grant.blocks:
         read_block(tx.conn, grant.bot, block_id)
@@ -61,7 +61,7 @@ def revoke_grant(tx: Transaction, bot: str, grant_id: str) -> Grant:
 
 
 def read_grant(conn: Connection, bot: str, grant_id: str) -> Grant:
-    grant = _find(conn, bot, grant_id)
+    grant = find_grant(conn, bot, grant_id)
     if grant is None:
         raise GrantNotFound(f"bots/{bot}/grants/{grant_id}")
     return grant
@@ -74,7 +74,7 @@ def grants_in_force(
     query = select(GRANT).where(GRANT.c.grantee == grantee, GRANT.c.access >= int(access), _in_state(_ACTIVE, now))
     if bot is not None:
         query = query.where(GRANT.c.bot == bot)
-    return tuple(_from_row(row) for row in conn.execute(query.order_by(GRANT.c.pk)).mappings())
+    return tuple(grant_from_row(row) for row in conn.execute(query.order_by(GRANT.c.pk)).mappings())
 
 
 def list_given(
@@ -153,13 +153,13 @@ def _page(conn: Connection, bot: str, wanted: ColumnElement[bool], size: int, af
         query = query.where(GRANT.c.pk < after[0])
     rows: Sequence[Row] = conn.execute(query.order_by(GRANT.c.pk.desc()).limit(size + 1)).mappings().all()
     place = (rows[size - 1]["pk"],) if len(rows) > size else ()
-    return Page(tuple(_from_row(row) for row in rows[:size]), place, read_namespace(conn, bot).revision)
+    return Page(tuple(grant_from_row(row) for row in rows[:size]), place, read_namespace(conn, bot).revision)
 
 
-def _find(conn: Connection, bot: str, grant_id: str) -> Grant | None:
+def find_grant(conn: Connection, bot: str, grant_id: str) -> Grant | None:
     query = select(GRANT).where(GRANT.c.bot == bot, GRANT.c.grant_id == grant_id)
     row = conn.execute(query).mappings().one_or_none()
-    return None if row is None else _from_row(row)
+    return None if row is None else grant_from_row(row)
 
 
 def _to_row(grant: Grant) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _to_row(grant: Grant) -> dict[str, Any]:
     }
 
 
-def _from_row(row: Row) -> Grant:
+def grant_from_row(row: Row) -> Grant:
     kept = json.loads(row["slice"])
     memories = kept.get("memories")
     return Grant(
