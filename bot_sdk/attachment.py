@@ -69,6 +69,7 @@ class Attachment:
         self._results: dict[tuple[str, int], Result] = {}
         self._begun: dict[tuple[str, int], None] = {}
         self._begun_due = False
+        self._taken: list[message_pb2.HeldLease] = []
         self._extensions: list[message_pb2.Extension] = []
         self._draining = False
         self._drain_told = False
@@ -97,6 +98,11 @@ class Attachment:
         if not self._begun_due:
             self._begun_due = True
             asyncio.get_running_loop().call_later(BEGUN_DELAY_S, self._tell_begun)
+
+    def take_in(self, run: str, epoch: int) -> None:
+        """A running turn has taken a steered message in: from now on that message ends as the turn ends."""
+        self._taken.append(message_pb2.HeldLease(run=run, epoch=epoch))
+        self._wake.set()
 
     def extend(self, extension: message_pb2.Extension) -> None:
         self._extensions.append(extension)
@@ -250,6 +256,9 @@ class Attachment:
         if not self._begun_due and self._begun:
             frame.begun.extend(message_pb2.HeldLease(run=run, epoch=epoch) for run, epoch in self._begun)
             self._begun.clear()
+        if self._taken:
+            frame.begun.extend(self._taken)
+            self._taken.clear()
         if self._extensions:
             frame.extensions.extend(self._extensions)
             self._extensions.clear()

@@ -56,6 +56,16 @@ _ENDED = frozenset(
         message_pb2.MESSAGE_STATE_REJECTED,
     }
 )
+_CONFLICTS: "dict[str, message_pb2.SpawnConflictPolicy.ValueType]" = {
+    "fail": message_pb2.SPAWN_CONFLICT_POLICY_FAIL,
+    "use": message_pb2.SPAWN_CONFLICT_POLICY_USE_EXISTING,
+    "replace": message_pb2.SPAWN_CONFLICT_POLICY_REPLACE,
+}
+_CLEANUPS: "dict[str, message_pb2.SpawnCleanup.ValueType]" = {
+    "keep": message_pb2.SPAWN_CLEANUP_KEEP,
+    "archive": message_pb2.SPAWN_CLEANUP_ARCHIVE,
+    "delete": message_pb2.SPAWN_CLEANUP_DELETE,
+}
 
 
 class RefusedItem(Protocol):
@@ -130,8 +140,7 @@ def to_lease(delivery: message_pb2.Delivery) -> model.Lease:
     )
 
 
-def to_inbound(delivery: message_pb2.Delivery) -> model.InboundMessage:
-    message = delivery.message
+def to_inbound(message: message_pb2.Message, sequence: int = 0) -> model.InboundMessage:
     draft = message.draft
     return model.InboundMessage(
         name=message.name,
@@ -148,7 +157,8 @@ def to_inbound(delivery: message_pb2.Delivery) -> model.InboundMessage:
         metadata=dict(draft.metadata),
         traceparent=draft.traceparent,
         create_time=to_time(message.create_time),
-        sequence=delivery.sequence,
+        sequence=sequence,
+        run=message.run,
     )
 
 
@@ -243,6 +253,47 @@ def from_consumption(used: model.Consumption) -> part_pb2.Usage:
         request_count=used.requests,
         tool_call_count=used.tool_calls,
     )
+
+
+def from_mode(mode: str) -> "message_pb2.BusyMode.ValueType":
+    """ "steer" -> BUSY_MODE_STEER.
+
+    Raises:
+        InvalidArgument: there is no such mode.
+    """
+    names = ("enqueue", "steer", "interrupt", "reject", "collect")
+    if mode not in names:
+        raise errors.field_invalid("mode", f"must be one of {', '.join(names)}")
+    return message_pb2.BusyMode.Value(f"BUSY_MODE_{mode.upper()}")
+
+
+def from_spawn_wish(wish: model.SpawnWish) -> message_pb2.Spawn:
+    """Raises InvalidArgument: `if_exists` or `cleanup` is none of its values."""
+    if wish.if_exists not in _CONFLICTS:
+        raise errors.field_invalid("if_exists", f"must be one of {', '.join(_CONFLICTS)}")
+    if wish.cleanup not in _CLEANUPS:
+        raise errors.field_invalid("cleanup", f"must be one of {', '.join(_CLEANUPS)}")
+    spawn = message_pb2.Spawn(
+        parent=wish.parent,
+        bot=wish.bot,
+        session_id=wish.session_id,
+        task=text_parts(wish.task),
+        conflict_policy=_CONFLICTS[wish.if_exists],
+        context=message_pb2.SPAWN_CONTEXT_FORKED if wish.forked else message_pb2.SPAWN_CONTEXT_ISOLATED,
+        cleanup=_CLEANUPS[wish.cleanup],
+        announce=wish.announce,
+        session=session_pb2.Session(
+            label=wish.label,
+            description=wish.description,
+            group=wish.group,
+            model=wish.model,
+            persistent=wish.persistent,
+            overrides=dict(wish.overrides),
+        ),
+    )
+    if wish.timeout_s is not None:
+        spawn.timeout.CopyFrom(to_duration(wish.timeout_s))
+    return spawn
 
 
 def from_role(role: model.Role) -> "event_pb2.Role.ValueType":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 
 class Role(StrEnum):
@@ -85,6 +85,7 @@ class InboundMessage:
     traceparent: str
     create_time: datetime | None
     sequence: int
+    run: str = ""
 
     @property
     def from_session(self) -> bool:
@@ -222,6 +223,74 @@ class RunResult:
     @property
     def succeeded(self) -> bool:
         return self.state == "SUCCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of asking; without a receipt the time was over first, and a late reply will be mail."""
+
+    result: RunResult
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnWish:
+    """A child session to make, and its first task.
+
+    `session_id` is chosen by the caller, or generated when empty. `if_exists`: "fail", "use" (the task goes to the
+    session that is there) or "replace" (it is reset first). `cleanup`: "keep", "archive" or "delete" it after its run.
+    With `announce` the result comes to `parent` as one message, whatever the end was.
+    """
+
+    parent: str
+    task: str
+    bot: str = ""
+    session_id: str = ""
+    label: str = ""
+    description: str = ""
+    group: str = ""
+    model: str = ""
+    persistent: bool = False
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    if_exists: str = "fail"
+    forked: bool = False
+    cleanup: str = "keep"
+    timeout_s: float | None = None
+    announce: bool = True
+
+
+class SpawnOptions(TypedDict, total=False):
+    """The fields of a `SpawnWish` that a turn may leave out."""
+
+    bot: str
+    label: str
+    description: str
+    group: str
+    model: str
+    persistent: bool
+    overrides: Mapping[str, str]
+    if_exists: str
+    forked: bool
+    cleanup: str
+    timeout_s: float | None
+    announce: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A child has its task. Not `created`: it was there already."""
+
+    receipt: Receipt
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxInfo:
+    """How many messages wait, are worked on, and were given up."""
+
+    queued: int
+    in_flight: int
+    dead_letters: int
 
 
 class MemorySource(Enum):

@@ -135,11 +135,13 @@ class Runs:
             return
         turn = Turn(
             lease,
-            convert.to_inbound(delivery),
+            convert.to_inbound(delivery.message, delivery.sequence),
             self._profiles.get(lease.bot) or BotProfile(lease.bot),
             stubs=self._stubs,
             appends=self._appends,
             deltas=self._deltas,
+            collected=[convert.to_inbound(message) for message in delivery.collected],
+            take_in=self._attachment.take_in,
             extend=self._attachment.extend,
             decision=convert.to_decision(delivery),
         )
@@ -166,7 +168,7 @@ class Runs:
     def steer(self, steering: message_pb2.Steering) -> None:
         known = self._find(steering.run, steering.epoch)
         if known is not None and not known.over:
-            known.turn.steer(convert.text_of(steering.message.draft.parts))
+            known.turn.steer(convert.to_inbound(steering.message, steering.sequence))
 
     def settled(self, run: str, epoch: int) -> None:
         known = self._find(run, epoch)

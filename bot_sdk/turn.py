@@ -3,13 +3,16 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Unpack
 
 from bot_sdk import convert
 from bot_sdk.appends import AppendQueue
+from bot_sdk.bots import Bots
 from bot_sdk.deltas import DeltaPublisher, Draft
 from bot_sdk.errors import LeaseLost, NoReply
 from bot_sdk.events import EventFactory, reply_id
-from bot_sdk.mail import MAX_WAIT_S, Mail, set_destination
+from bot_sdk.mail import Mail, set_destination
 from bot_sdk.memory import MemoryStore, Origin
 from bot_sdk.model import (
     BotProfile,
@@ -22,6 +25,9 @@ from bot_sdk.model import (
     Memory,
     Receipt,
     Said,
+    Spawned,
+    SpawnOptions,
+    SpawnWish,
     TurnContext,
 )
 from bot_sdk.sessions import Sessions
@@ -31,6 +37,8 @@ from chassis import errors, resource_names
 from mobot.router.v1 import message_pb2
 from mobot.session.v1 import event_pb2
 
+SKIP = "skip"
+"""The reason to stop of a turn that chose not to reply: nothing is sent to who asked."""
 _KEYS = uuid.UUID("6f2b7a52-6f6e-5d0c-9a52-0d8a4f1c7b11")  # the space of names for keys derived from a run
 
 
@@ -50,11 +58,15 @@ class Turn:
         appends: AppendQueue,
         deltas: DeltaPublisher,
         extend: Callable[[message_pb2.Extension], None],
+        take_in: Callable[[str, int], None],
+        collected: Sequence[InboundMessage] = (),
         decision: Decision | None = None,
     ) -> None:
         self.lease = lease
         self.message = message
         self.bot = bot
+        self.collected = tuple(collected)
+        """Further messages that are worked on in this turn, and end as it ends."""
         self.decision = decision
         """What a person decided, when the run had stopped to ask."""
         self.cancelled = asyncio.Event()
@@ -63,6 +75,7 @@ class Turn:
         self._appends = appends
         self._deltas = deltas
         self._extend = extend
+        self._take_in = take_in
         self._events = EventFactory(lease, message)
         self._draft = Draft(lease)
         self._steps: Steps | None = None
@@ -75,7 +88,8 @@ class Turn:
         self._reply_text = ""
         self._used: Consumption | None = None
         self._stop_reason = ""
-        self._steering: list[str] = []
+        self._steering: list[InboundMessage] = []
+        self._skipped = False
         self._cited: dict[str, None] = {}
         self._enclosed: list[message_pb2.MessageDraft] = []
         self._closed = False
@@ -84,8 +98,8 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """The text of the message."""
-        return self.message.text
+        """The text of the message, and of those that are worked on with it."""
+        return "\n\n".join(message.text for message in (self.message, *self.collected))
 
     @property
     def session(self) -> str:
@@ -117,9 +131,14 @@ class Turn:
         return (await self.context()).history
 
     def take_steering(self) -> list[str]:
-        """Texts that were sent to this running turn since the last call."""
+        """Texts that were sent to this running turn since the last call. Whoever takes them answers them.
+
+        What no turn takes in waits for a turn of its own.
+        """
         taken, self._steering = self._steering, []
-        return taken
+        for message in taken:
+            self._take_in(message.run, self.lease.epoch)
+        return [message.text for message in taken]
 
     # What is answered
 
@@ -176,6 +195,13 @@ class Turn:
         # A reply on its way is not taken back by a cancellation: half of the watchers might have seen it.
         return await asyncio.shield(self._reply)
 
+    def skip_reply(self, stop_reason: str = SKIP) -> None:
+        """Ends the turn without a reply, whatever the handler returns: who asked hears that it is done, and no more."""
+        self._check_open()
+        self._skipped = True
+        self._stop_reason = stop_reason
+        self._deltas.forget(self._draft)
+
     @property
     def replied(self) -> bool:
         return self._reply is not None
@@ -225,19 +251,37 @@ class Turn:
             self._mail = Mail(self._stubs, self.lease.bot)
         return self._mail
 
+    @property
+    def bots(self) -> Bots:
+        """Which bots there are."""
+        return Bots(self._stubs, self.lease.bot)
+
     def key(self, *names: str) -> str:
         """An id that is the same in every attempt of this run: for idempotency keys and request ids."""
         return str(uuid.uuid5(_KEYS, "\0".join((self.lease.run, *names))))
 
-    async def send(self, to: str, text: str, *, want_reply: bool = False) -> Receipt:
-        """Sends mail to a session or bot and returns once it is durable; nobody has read it by then.
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        want_reply: bool = False,
+        mode: str = "enqueue",
+        after_s: float = 0.0,
+        expire_s: float | None = None,
+        priority: int = 0,
+    ) -> Receipt:
+        """Sends mail to a session, bot or topic and returns once it is durable; nobody has read it by then.
 
-        With `want_reply` the reply comes later, as a message to this session. A retry that sends the same again sends
-        nothing.
+        With `want_reply` the reply comes later, as a message to this session. `mode` says what a busy session does with
+        it (enqueue, steer, interrupt, reject, collect); it is not delivered before `after_s` seconds have passed, and
+        given up when it is not done `expire_s` seconds later. A retry that sends the same again sends nothing.
         """
         self._check_open()
         what = f"{to}\0{text}"
         nth = self._sent[what] = self._sent.get(what, 0) + 1
+        timed = after_s > 0 or expire_s is not None
+        begin = await self._later(after_s, what, nth) if timed else None
         return await self.mail.send(
             to,
             text,
@@ -245,22 +289,63 @@ class Turn:
             source=self.lease.session,
             reply_to=self.lease.session if want_reply else "",
             hop_count=self.message.hop_count + 1,
+            mode=mode,
+            not_before=begin if after_s > 0 else None,
+            expire=None if begin is None or expire_s is None else begin + timedelta(seconds=expire_s),
+            priority=priority,
         )
 
     async def ask(self, to: str, text: str, *, timeout_s: float = 60.0) -> str:
-        """Sends and waits for the reply, at most 10 minutes.
+        """Sends and waits for the reply, at most 10 minutes. A late reply comes as a message to this session.
 
         Raises:
             NoReply: the message was delivered and there is no reply; its `result` tells why.
             InvalidArgument: a turn cannot ask its own session, which waits for this turn.
         """
+        self._check_open()
         if to in (self.lease.session, resource_names.parse_session(self.lease.session).key):
             raise errors.InvalidArgument("a turn cannot wait for its own session", reason="SELF_ASK")
-        receipt = await self.send(to, text)
-        result = await self.mail.wait(receipt.run, timeout_s=min(timeout_s, MAX_WAIT_S))
-        if not result.succeeded:
-            raise NoReply(result)
-        return result.reply
+        what = f"{to}\0{text}"
+        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        answered = await self.mail.ask(
+            to,
+            text,
+            idempotency_key=self.key("ask", to, text, str(nth)),
+            timeout_s=timeout_s,
+            source=self.lease.session,
+            hop_count=self.message.hop_count + 1,
+        )
+        if not answered.result.succeeded:
+            raise NoReply(answered.result)
+        return answered.result.reply
+
+    async def defer(self, text: str, *, after_s: float) -> Receipt:
+        """A message to this session, delivered after `after_s` seconds, whatever is restarted till then."""
+        return await self.send(self.lease.session, text, after_s=after_s)
+
+    async def spawn(self, task: str, *, key: str = "", **wish: Unpack[SpawnOptions]) -> Spawned:
+        """A child session with a task of its own; its result comes to this session as a message, once.
+
+        `key` is the child's id within its bot, such as `thread:budget-planning`; it is generated when empty. What else
+        may be wished for stands at `SpawnWish`. A retry that spawns the same again spawns nothing.
+
+        Raises:
+            FailedPrecondition, ResourceExhausted, PermissionDenied: see `Mail.spawn`.
+        """
+        self._check_open()
+        what = f"spawn\0{key}\0{task}"
+        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        made = SpawnWish(parent=self.lease.session, task=task, session_id=key, **wish)
+        return await self.mail.spawn(made, request_id=self.key("spawn", key, task, str(nth)))
+
+    async def _later(self, after_s: float, what: str, nth: int) -> datetime:
+        """The time `after_s` seconds from now, the same in every attempt: a repeated message must not differ."""
+        name = f"time of {self.key('time', what, str(nth))}"
+
+        async def now() -> Json:
+            return (datetime.now(UTC) + timedelta(seconds=after_s)).isoformat()
+
+        return datetime.fromisoformat(str(await self.step(name, now)))
 
     def enclose(
         self, to: str, text: str, *, key: str, type_: str = "", metadata: Mapping[str, str] | None = None
@@ -297,7 +382,7 @@ class Turn:
 
     async def finish(self, answer: str | None) -> None:
         """Replies with what the handler returned or streamed, if it has not replied."""
-        if self._reply is None and (answer or self._draft.text):
+        if self._reply is None and not self._skipped and (answer or self._draft.text):
             await self.reply(answer or None)
 
     async def has_committed_reply(self) -> bool:
@@ -329,15 +414,15 @@ class Turn:
         completion = message_pb2.Completion(
             run=self.lease.run, epoch=self.lease.epoch, stop_reason=self._stop_reason or "stop"
         )
-        if self._reply_text:
+        if self._reply_text and self._stop_reason != SKIP:
             completion.reply.extend(convert.text_parts(self._reply_text))
         if self._used is not None:
             completion.usage.CopyFrom(convert.from_consumption(self._used))
         completion.outbox.extend(self._enclosed)
         return completion
 
-    def steer(self, text: str) -> None:
-        self._steering.append(text)
+    def steer(self, message: InboundMessage) -> None:
+        self._steering.append(message)
 
     def close(self) -> None:
         """Nothing can be written or streamed from now on."""

@@ -25,10 +25,12 @@ I am {name}, an echo: I repeat what you say. I also understand:
 - ask scout: hello (the same, and waits for the reply)
 - remember the sky is blue / recall sky / memories / forget ID
 - note human: likes tea (into a block that is always before me) / blocks
-- sessions / history
+- spawn count to 3 (a child session does it, and its result comes here as a message)
+- sessions / history / agents / status
 - count 20 (slowly, to try stopping me)
 - fail / retry (to see how a run ends badly, or is tried again)"""
 
+_WITH_WORDS = frozenset({"remember", "recall", "forget", "history", "spawn"})
 _MAIL = re.compile(r"(send|ask) +([^\s:]+(?::[^\s:]+)*) *: *(.+)", re.IGNORECASE | re.DOTALL)
 _NOTE = re.compile(r"note +([a-z0-9][a-z0-9_-]{0,63}) *: *(.+)", re.IGNORECASE | re.DOTALL)
 _COUNT = re.compile(r"count +(\d{1,4})", re.IGNORECASE)
@@ -49,6 +51,9 @@ class EchoBrain:
             "memories": self._memories,
             "forget": self._forget,
             "blocks": self._blocks,
+            "spawn": self._spawn,
+            "agents": self._agents,
+            "status": self._status,
             "sessions": self._sessions,
             "history": self._history,
             "fail": self._fail,
@@ -74,7 +79,7 @@ class EchoBrain:
             return " ".join(str(number) for number in range(1, min(int(count[1]), MAX_COUNT) + 1))
         word, _, rest = text.partition(" ")
         command = self._commands.get(word.lower())
-        if command is not None and (word.lower() in ("remember", "recall", "forget", "history")) == bool(rest.strip()):
+        if command is not None and (word.lower() in _WITH_WORDS) == bool(rest.strip()):
             return await command(turn, rest.strip())
         if text.lower() == "history":
             return await self._history(turn, "")
@@ -132,6 +137,24 @@ class EchoBrain:
     async def _blocks(self, turn: Turn, _: str) -> str:
         blocks = [f"{block.id}: {block.text}" for block in await turn.memory.blocks()]
         return "\n".join(blocks) if blocks else "I have no blocks."
+
+    async def _spawn(self, turn: Turn, task: str) -> str:
+        result = await self._use(turn, "sessions_spawn", {"task": task})
+        if "error" in result:
+            return f"That did not work: {result['error']}"
+        return f"{result['childSessionKey']} works on it; its result comes here."
+
+    async def _agents(self, turn: Turn, _: str) -> str:
+        result = await self._use(turn, "agents_list", {})
+        if "error" in result:
+            return f"That did not work: {result['error']}"
+        return "\n".join(f"- {agent['id']}: {agent['name']} ({agent['state']})" for agent in result["agents"])
+
+    async def _status(self, turn: Turn, _: str) -> str:
+        result = await self._use(turn, "session_status", {})
+        if "error" in result:
+            return f"That did not work: {result['error']}"
+        return f"{result['key']}: {result['messageCount']} messages, {result['queued']} waiting"
 
     async def _sessions(self, turn: Turn, _: str) -> str:
         result = await self._use(turn, "sessions_list", {"limit": 20})

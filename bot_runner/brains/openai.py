@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+
 from bot_runner.brains import distilling
 from bot_runner.hosted_bot import HostedBot, OpenaiSettings
 from bot_runner.recall import recall
@@ -20,7 +22,7 @@ from bot_runner.reflection import Fact
 from bot_runner.tools.catalog import tools_of
 from bot_sdk.errors import Permanent
 from bot_sdk.model import Consumption, Entry, Recollection, Said
-from bot_sdk.steps import CommittedCall
+from bot_sdk.steps import CommittedCall, ToolAnswer
 from bot_sdk.turn import Turn
 from chassis import resource_names
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from bot_runner.brains.openai_model import ChatModel, Round, Transcript
 
 KEY_MISSING = "MODEL_KEY_MISSING"
+REPLY_SKIP = "REPLY_SKIP"
+"""What a model answers that has nothing to say to another bot: so two bots need not thank each other for ever."""
 _KNOWN = 10
 _MAX_CONTEXT_BYTES = 8 * 1024 * 1024
 
@@ -65,20 +69,30 @@ class OpenaiBrain:
             instructions=self._instructions(turn, recalled),
             summary=context.summary,
             history=context.history,
-            message=turn.message,
+            message=replace(turn.message, text=turn.text),
         )
         used = Consumption()
-        await self._go_on_behind(turn, transcript)
+        if await self._go_on_behind(turn, transcript):
+            return
         for left in reversed(range(self._settings.max_tool_rounds + 1)):
             # In the last round the model gets no tools, so that it has to answer.
             answer = await model.ask(transcript, self._tools if left else {}, turn.stream)
             used = _sum(used, answer)
             if not answer.calls:
-                await self._reply(turn, answer, used)
-                return
+                steering = turn.take_steering() if left else []
+                if not steering:
+                    await self._reply(turn, answer, used)
+                    return
+                # Somebody spoke into the turn: what was said stands, and the model answers that too.
+                await turn.say()
+                transcript.add_answer(answer)
+                transcript.add_inbound(steering)
+                continue
             if turn.streamed:
                 await turn.say()
-            await self._use_tools(turn, transcript, answer)
+            if await self._use_tools(turn, transcript, answer, used):
+                return
+            transcript.add_inbound(turn.take_steering())
 
     async def distil(self, turn: Turn, talk: Sequence[Entry]) -> Sequence[Fact]:
         """What is worth remembering of a run, as the model sees it."""
@@ -111,8 +125,11 @@ class OpenaiBrain:
             model: ChatModel = self._model
             return model
 
-    async def _go_on_behind(self, turn: Turn, transcript: "Transcript") -> None:
-        """Puts what earlier attempts committed behind the message, and ends what they left without a result."""
+    async def _go_on_behind(self, turn: Turn, transcript: "Transcript") -> bool:
+        """Puts what earlier attempts committed behind the message, and ends what they left without a result.
+
+        True when an earlier attempt ended the turn with a tool.
+        """
         for step in await turn.committed():
             if not isinstance(step, CommittedCall):
                 transcript.add_said(step.text)
@@ -125,23 +142,51 @@ class OpenaiBrain:
                 )
             if result is not None:
                 transcript.add_call(step.request, result)
+                if tool is not None and tool.ends_turn and not result.is_error:
+                    await self._yield(turn, result, Consumption())
+                    return True
+        return False
 
-    async def _use_tools(self, turn: Turn, transcript: "Transcript", answer: "Round") -> None:
+    async def _use_tools(self, turn: Turn, transcript: "Transcript", answer: "Round", used: Consumption) -> bool:
+        """Makes the calls. True when one of them ends the turn."""
         transcript.add_answer(answer)
+        ending: ToolAnswer | None = None
         for call in answer.calls:
             tool = self._tools.get(call.tool)
             if tool is None:
                 transcript.add_unknown_tool(call, sorted(self._tools))
-            else:
-                transcript.add_result(call, await tool.call(turn, call.arguments_json, call_id=call.call_id))
+                continue
+            result = await tool.call(turn, call.arguments_json, call_id=call.call_id)
+            transcript.add_result(call, result)
+            if tool.ends_turn and not result.is_error:
+                ending = result
+        if ending is None:
+            return False
+        await self._yield(turn, ending, used)
+        return True
+
+    async def _yield(self, turn: Turn, ending: ToolAnswer, used: Consumption) -> None:
+        """Ends the turn with what the tool was told to say; the bot goes on when the next message comes."""
+        message = orjson.loads(ending.text).get("message", "")
+        if message:
+            await turn.reply(message, model=f"openai/{self._settings.model}", used=used, stop_reason="yield")
+        else:
+            turn.skip_reply("yield")
 
     async def _reply(self, turn: Turn, answer: "Round", used: Consumption) -> None:
+        if turn.streamed.strip() == REPLY_SKIP:
+            turn.skip_reply()
+            return
         await turn.reply(model=f"openai/{self._settings.model}", used=used, stop_reason=answer.stop_reason)
 
     def _instructions(self, turn: Turn, recalled: Recollection) -> str:
         profile = self._bot.profile
         key = resource_names.parse_session(turn.session).key
         parts = [f"You are {profile.title}, the bot {profile.id!r}. This is your session {key}."]
+        if turn.message.from_session:
+            parts.append(
+                f"Another bot wrote to you. If nothing needs to be said to it, answer {REPLY_SKIP} and no more."
+            )
         return "\n\n".join([*parts, *filter(None, (profile.instructions, recalled.text()))])
 
 

@@ -71,6 +71,11 @@ class Transcript:
         if text:
             self.messages.append(ModelResponse(parts=[TextPart(text)]))
 
+    def add_inbound(self, texts: Sequence[str]) -> None:
+        """What was said into the running turn."""
+        for text in texts:
+            self.messages.append(ModelRequest(parts=[UserPromptPart(text)]))
+
     def add_call(self, request: ToolRequest, answer: ToolAnswer) -> None:
         """A call of an earlier attempt."""
         call = ToolCallPart(request.tool, request.arguments_json, request.call_id)

@@ -4,14 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bot_runner.tools.block_tools import BLOCK_EDIT
+from bot_runner.tools.mail_tools import AGENTS_LIST, SESSIONS_SEND, SESSIONS_SPAWN, SESSIONS_YIELD
 from bot_runner.tools.memory_tools import MEMORY_FORGET, MEMORY_LIST, MEMORY_SAVE, MEMORY_SEARCH
-from bot_runner.tools.session_tools import SESSIONS_HISTORY, SESSIONS_LIST, SESSIONS_SEND
+from bot_runner.tools.session_tools import SESSION_STATUS, SESSIONS_HISTORY, SESSIONS_LIST
 from bot_runner.tools.tool import Tool
 
 STANDARD: Final[Sequence[Tool[Any]]] = (
     SESSIONS_LIST,
     SESSIONS_HISTORY,
+    SESSION_STATUS,
     SESSIONS_SEND,
+    SESSIONS_SPAWN,
+    SESSIONS_YIELD,
+    AGENTS_LIST,
     MEMORY_SAVE,
     MEMORY_SEARCH,
     MEMORY_LIST,

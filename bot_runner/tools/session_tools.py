@@ -1,19 +1,18 @@
-"""sessions_list, sessions_history, sessions_send: a bot looks into its own sessions and writes to any."""
+"""sessions_list, sessions_history, session_status: a bot looks into its own sessions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from bot_runner.tools.redaction import redacted
 from bot_runner.tools.tool import Call, Params, Tool
-from bot_sdk.model import Entry, RunResult, Said, SessionInfo, ToolCall, ToolResult
+from bot_sdk.model import Entry, Said, SessionInfo, ToolCall, ToolResult
 from bot_sdk.steps import Json
-from chassis import errors, resource_names
+from chassis import resource_names
 
 HISTORY_BYTES = 80_000
 _ENTRY_CHARS = 8_000
-_MESSAGE_CHARS = 50_000
 
 
 class SessionsListParams(Params):
@@ -88,49 +87,6 @@ async def sessions_history(call: Call, params: SessionsHistoryParams) -> Json:
     }
 
 
-class SessionsSendParams(Params):
-    session_key: Annotated[str, Field(max_length=600)] = Field("", description="Where to: agent:bot:session.")
-    label: Annotated[str, Field(max_length=512)] = Field("", description="Or: the label of a session of your own.")
-    agent_id: Annotated[str, Field(max_length=64)] = Field("", description="Or: a bot; its main session gets it.")
-    message: Annotated[str, Field(min_length=1, max_length=_MESSAGE_CHARS)] = Field(description="What to say.")
-    timeout_seconds: float = Field(
-        0, ge=0, le=600, description="How long to wait for the reply; 0 sends and does not wait."
-    )
-
-    @model_validator(mode="after")
-    def _one_destination(self) -> "SessionsSendParams":
-        if sum(map(bool, (self.session_key, self.label, self.agent_id))) != 1:
-            raise ValueError("give exactly one of sessionKey, label and agentId")
-        return self
-
-
-async def sessions_send(call: Call, params: SessionsSendParams) -> Json:
-    turn = call.turn
-    to = await _destination(call, params)
-    if params.timeout_seconds and to == turn.session:
-        raise errors.InvalidArgument("a session cannot wait for itself; send with timeoutSeconds 0", reason="SELF_ASK")
-    receipt = await turn.mail.send(
-        to,
-        params.message,
-        # The same in every attempt: a repeated run gets the receipt of the message that was sent.
-        idempotency_key=call.key,
-        source=turn.session,
-        hop_count=turn.message.hop_count + 1,
-    )
-    answer: dict[str, Json] = {
-        "status": "accepted",
-        "delivered": True,
-        "replied": False,
-        "runId": receipt.run,
-        "messageId": receipt.message,
-        "sessionKey": resource_names.parse_session(receipt.session).key,
-        "queuePosition": receipt.queue_position,
-    }
-    if params.timeout_seconds:
-        answer.update(_outcome(await turn.mail.wait(receipt.run, timeout_s=params.timeout_seconds)))
-    return answer
-
-
 SESSIONS_LIST = Tool(
     "sessions_list",
     "Lists your own sessions with their keys, labels and states, pinned and most recently active first.",
@@ -143,41 +99,38 @@ SESSIONS_HISTORY = Tool(
     SessionsHistoryParams,
     sessions_history,
 )
-SESSIONS_SEND = Tool(
-    "sessions_send",
-    "Sends a message to another session or bot. It is durable once this returns. With timeoutSeconds 0 nobody has read "
-    "it yet (status accepted); otherwise waits for the reply (status ok) and says so when none came in time (status "
-    "timeout: the message was delivered all the same, do not send it again).",
-    SessionsSendParams,
-    sessions_send,
-)
 
 
-async def _destination(call: Call, params: SessionsSendParams) -> str:
-    if params.agent_id:
-        return resource_names.bot_name(params.agent_id)
-    if params.label:
-        return (await call.turn.sessions.resolve(params.label)).name
-    if params.session_key.startswith("agent:"):
-        return resource_names.parse_session_key(params.session_key, field="sessionKey").name
-    if "/" in params.session_key:
-        return resource_names.parse_session(params.session_key, field="sessionKey").name
-    return resource_names.session_name(call.turn.bot.id, params.session_key)
+class SessionStatusParams(Params):
+    session_key: Annotated[str, Field(max_length=600)] = Field(
+        "", description="Key (agent:bot:session), id, label or transcript id; default: this session."
+    )
 
 
-def _outcome(result: RunResult) -> dict[str, Json]:
-    if not result.done:
-        return {"status": "timeout", "hint": "delivered and still being worked on; do not send it again"}
-    if result.succeeded and result.reply:
-        return {"status": "ok", "replied": True, "reply": result.reply}
-    if result.succeeded:
-        return {"status": "no_reply"}
+async def session_status(call: Call, params: SessionStatusParams) -> Json:
+    turn = call.turn
+    session = await turn.sessions.resolve(params.session_key or resource_names.parse_session(turn.session).key)
+    mailbox = await turn.mail.mailbox(session.name)
     return {
-        "status": "error",
-        "state": result.state,
-        "reason": result.error_reason,
-        "error": result.error_message or f"the run ended as {result.state}",
+        **_row(session),
+        "bot": turn.bot.id,
+        "description": session.description,
+        "archived": session.archived,
+        "queued": mailbox.queued,
+        "inFlight": mailbox.in_flight,
+        "deadLetters": mailbox.dead_letters,
+        "runId": turn.run if session.name == turn.session else "",
+        "attempt": turn.attempt if session.name == turn.session else 0,
+        "now": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+SESSION_STATUS = Tool(
+    "session_status",
+    "Tells how one of your own sessions is: its model, what it used, what waits for it, and what time it is.",
+    SessionStatusParams,
+    session_status,
+)
 
 
 def _row(session: SessionInfo) -> dict[str, Json]:

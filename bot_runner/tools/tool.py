@@ -40,13 +40,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[P]):
-    """`function` returns what the brain gets, as JSON; a refusal that it raises becomes an error answer."""
+    """`function` returns what the brain gets, as JSON; a refusal that it raises becomes an error answer.
+
+    After a tool that `ends_turn` the brain says nothing more.
+    """
 
     name: str
     description: str
     params: type[P]
     function: Callable[[Call, P], Awaitable[Json]]
     effect: Effect = Effect.IDEMPOTENT
+    ends_turn: bool = False
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the parameters."""

@@ -52,6 +52,12 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         self.refuse_attach: errors.AppError | None = None
         self.drafts: list[message_pb2.MessageDraft] = []
         self.replies: dict[str, str] = {}
+        self.spawns: list[router_service_pb2.SpawnSessionRequest] = []
+        self.asked: set[str] = set()
+        self.late: set[str] = set()
+        """Runs whose asker has given up waiting: a reply is mail to it."""
+        self.collect: list[message_pb2.Message] = []
+        """For the next delivery: messages that are worked on with it."""
         self.failures: list[message_pb2.Failure] = []
         self.changed = asyncio.Condition()
         self.hold_settlements = False
@@ -85,6 +91,14 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         for worker in self.workers:
             worker.frames.put_nowait(router_service_pb2.AttachResponse(cancellations=[cancellation]))
 
+    async def steer(self, run: str, text: str, steered: str) -> None:
+        """Hands a message to the running turn of `run`; `steered` is the run of that message."""
+        steering = message_pb2.Steering(run=run, epoch=self.messages[run].epoch)
+        steering.message.run = steered
+        steering.message.draft.parts.append(part_pb2.Part(text=text))
+        for worker in self.workers:
+            worker.frames.put_nowait(router_service_pb2.AttachResponse(steerings=[steering]))
+
     def cut(self) -> None:
         """Breaks every stream; leases stay."""
         for worker in self.workers:
@@ -113,6 +127,72 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         actor = dict(context.invocation_metadata()).get("mobot-actor", "operators/root")
         return router_service_pb2.SendMessageResponse(receipt=await self.accept(request.message, actor))
 
+    async def AskMessage(self, request, context):
+        actor = dict(context.invocation_metadata()).get("mobot-actor", "operators/root")
+        draft = message_pb2.MessageDraft()
+        draft.CopyFrom(request.message)
+        self.asked.add(draft.idempotency_key)
+        receipt = await self.accept(draft, actor)
+        try:
+            await self.wait(receipt.run, timeout_s=request.timeout.ToNanoseconds() / 1e9)
+        except TimeoutError:
+            self.late.add(receipt.run)
+            raise errors.DeadlineExceeded("no reply came in time", reason="REPLY_TIMEOUT") from None
+        return router_service_pb2.AskMessageResponse(receipt=receipt, message=self._told(receipt.run))
+
+    async def GetMessage(self, request, context):
+        if request.run not in self.messages:
+            raise errors.NotFound("no such run", reason="MESSAGE_NOT_FOUND")
+        return router_service_pb2.GetMessageResponse(message=self._told(request.run))
+
+    async def CancelRun(self, request, context):
+        await self.cancel(request.run, reason=request.reason)
+        return router_service_pb2.CancelRunResponse(cancelled_runs=[request.run])
+
+    async def SpawnSession(self, request, context):
+        actor = dict(context.invocation_metadata()).get("mobot-actor", "operators/root")
+        self.spawns.append(request)
+        spawn = request.spawn
+        bot = spawn.bot or spawn.parent.partition("/sessions/")[0]
+        child = f"{bot}/sessions/{spawn.session_id or f'subagent:{request.request_id}'}"
+        created = child not in self.mailboxes
+        fails = spawn.conflict_policy == message_pb2.SPAWN_CONFLICT_POLICY_FAIL
+        if request.request_id not in self.messages and not created and fails:
+            raise errors.FailedPrecondition("the child exists", reason="SESSION_ALREADY_EXISTS")
+        draft = message_pb2.MessageDraft(
+            session=child,
+            parts=spawn.task,
+            idempotency_key=request.request_id,
+            source=spawn.parent,
+            reply_to=spawn.parent if spawn.announce else "",
+        )
+        return router_service_pb2.SpawnSessionResponse(receipt=await self.accept(draft, actor), created=created)
+
+    async def GetMailboxStats(self, request, context):
+        mailbox = self.mailboxes.get(request.session)
+        stats = (
+            []
+            if mailbox is None
+            else [
+                message_pb2.MailboxStats(
+                    session=request.session,
+                    queued_count=len(mailbox.queue),
+                    in_flight_count=int(mailbox.leased is not None),
+                )
+            ]
+        )
+        return router_service_pb2.GetMailboxStatsResponse(mailboxes=stats)
+
+    def _told(self, run: str) -> message_pb2.Message:
+        message = message_pb2.Message()
+        message.CopyFrom(self.messages[run])
+        message.reply_text = self.replies.get(run, "")
+        return message
+
+    def _asked(self, run: str) -> bool:
+        """Whether somebody waits for the run in a call of AskMessage."""
+        return run in self.asked
+
     async def WaitRun(self, request, context):
         if request.run not in self.messages:
             raise errors.NotFound("no such run", reason="MESSAGE_NOT_FOUND")
@@ -121,10 +201,7 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
             await self.wait(request.run, timeout_s=request.timeout.ToNanoseconds() / 1e9)
         except TimeoutError:
             done = False
-        message = message_pb2.Message()
-        message.CopyFrom(self.messages[request.run])
-        message.reply_text = self.replies.get(request.run, "")
-        return router_service_pb2.WaitRunResponse(message=message, done=done)
+        return router_service_pb2.WaitRunResponse(message=self._told(request.run), done=done)
 
     async def Attach(self, request_iterator: AsyncIterator, context):
         if self.refuse_attach is not None:
@@ -264,7 +341,9 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
             attempt=message.attempts,
             sequence=outcome.sequences[0],
             bot=bot,
+            collected=self.collect,
         )
+        self.collect = []
         worker.frames.put_nowait(router_service_pb2.AttachResponse(deliveries=[delivery]))
 
     def _leased(self, run: str, epoch: int) -> Mailbox | None:
@@ -287,6 +366,15 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         worker.in_flight -= 1
         touched.append(mailbox)
         self.replies[completion.run] = "".join(part.text for part in completion.reply)
+        draft = mailbox.leased.draft
+        if draft.reply_to and completion.reply and (completion.run in self.late or not self._asked(completion.run)):
+            reply = message_pb2.MessageDraft(
+                session=draft.reply_to,
+                parts=completion.reply,
+                source=mailbox.session,
+                idempotency_key=f"reply/{completion.run}",
+            )
+            await self.accept(reply, mailbox.session.partition("/sessions/")[0])
         for draft in completion.outbox:
             await self.accept(draft, mailbox.session.partition("/sessions/")[0])
         return await self._close(mailbox, completion, message_pb2.MESSAGE_STATE_SUCCEEDED)

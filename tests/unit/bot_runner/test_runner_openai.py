@@ -253,3 +253,42 @@ async def test_stopping_a_run_keeps_what_the_model_said_so_far(world, endpoint, 
     assert event.message.parts[0].text == "half"
     assert event.message.partial
     assert event.message.role == event_pb2.ROLE_ASSISTANT
+
+
+async def test_a_model_that_has_nothing_to_say_to_another_bot_says_nothing(ask, world, endpoint):
+    endpoint.answers = [Answer(words=["REPLY_", "SKIP"])]
+    await ask("thank you", send={"source": "bots/scout/sessions/main", "reply_to": "bots/scout/sessions/main"})
+    assert "answer REPLY_SKIP" in endpoint.requests[0]["messages"][0]["content"]
+    assert world.session.log(SESSION).replies() == []
+    assert [m.session for m in world.router.messages.values()] == [SESSION]
+
+
+async def test_a_model_that_yields_is_not_asked_again(ask, world, endpoint):
+    endpoint.answers = [
+        Answer(
+            calls=[
+                ("c1", "sessions_spawn", {"task": "count", "sessionKey": "kid", "agentId": "scout"}),
+                ("c2", "sessions_yield", {"message": "I am on it."}),
+            ]
+        )
+    ]
+    message = await ask("count for me")
+    assert len(endpoint.requests) == 1
+    assert world.router.replies[message.run] == "I am on it."
+    assert "bots/scout/sessions/kid" in world.router.mailboxes
+
+
+async def test_what_is_said_into_a_turn_is_answered_in_it(ask, world, endpoint):
+    hold = asyncio.Event()
+    endpoint.answers = [Answer(words=["First", " part."], hold=hold), Answer(words=["And that."])]
+    asking = asyncio.ensure_future(ask("begin"))
+    await world.router.wait_until(lambda: bool(world.router.begun))
+    (run,) = world.router.messages
+    await world.router.steer(run, "also this", "steered")
+    async with asyncio.timeout(40), world.session.changed:
+        await world.session.changed.wait_for(lambda: bool(world.session.deltas))
+    hold.set()
+    await asking
+    assert world.session.log(SESSION).replies() == ["First part.", "And that."]
+    assert spoken(endpoint.requests[1])[-2:] == [("assistant", "First part."), ("user", "also this")]
+    assert "steered" in world.router.begun

@@ -6,6 +6,7 @@ import pytest
 
 from bot_runner.tools.catalog import STANDARD, tools_of
 from bot_runner.tools.redaction import redacted
+from mobot.router.v1 import message_pb2
 from mobot.session.v1 import event_pb2, part_pb2
 
 SESSION = "bots/main/sessions/inbox"
@@ -258,3 +259,58 @@ async def test_an_edit_is_made_to_what_somebody_else_has_written_meanwhile(use, 
     world.memory.changed_by_others = 1
     answer, _ = await use("block_edit", block="human", action="append", text="likes tea")
     assert answer["text"] == "changed by another\nlikes tea"
+
+
+async def test_a_message_whose_reply_is_wanted_says_where_to(use, world):
+    answer, _ = await use("sessions_send", agentId="scout", message="hello", wantReply=True, mode="steer")
+    draft = world.router.messages[answer["runId"]].draft
+    assert (answer["status"], answer["targetDisposition"]) == ("accepted", "queued")
+    assert draft.reply_to == SESSION
+    assert draft.mode == message_pb2.BUSY_MODE_STEER
+
+
+async def test_a_child_is_accepted_under_the_key_that_was_chosen(use, world):
+    answer, is_error = await use(
+        "sessions_spawn",
+        task="plan it",
+        sessionKey="thread:budget-planning",
+        agentId="scout",
+        label="Budget",
+        thinking="high",
+        context="fork",
+        cleanup="archive",
+        runTimeoutSeconds=60,
+        ifExists="replace",
+        announce=False,
+    )
+    assert not is_error
+    assert (answer["status"], answer["created"]) == ("accepted", True)
+    assert answer["childSessionKey"] == "agent:scout:thread:budget-planning"
+    spawn = world.router.spawns[0].spawn
+    assert spawn.parent == SESSION
+    assert spawn.context == message_pb2.SPAWN_CONTEXT_FORKED
+    assert spawn.cleanup == message_pb2.SPAWN_CLEANUP_ARCHIVE
+    assert spawn.conflict_policy == message_pb2.SPAWN_CONFLICT_POLICY_REPLACE
+    assert spawn.timeout.seconds == 60
+    assert dict(spawn.session.overrides) == {"thinking": "high"}
+    assert not spawn.announce
+
+
+async def test_a_child_that_exists_is_an_error_answer(use, world):
+    await world.router.send("bots/main/sessions/kid", "x")
+    answer, is_error = await use("sessions_spawn", task="again", sessionKey="kid")
+    assert (is_error, answer["reason"]) == (True, "SESSION_ALREADY_EXISTS")
+
+
+async def test_other_bots_are_listed_with_what_they_are_for(use, world):
+    world.registry.add_bot("poet", description="Writes verse.")
+    answer, _ = await use("agents_list", search="VERSE")
+    assert answer["requester"] == "main"
+    assert [agent["id"] for agent in answer["agents"]] == ["poet"]
+
+
+async def test_the_status_of_a_session_tells_what_waits_for_it(use, world):
+    answer, _ = await use("session_status")
+    assert (answer["key"], answer["bot"], answer["inFlight"]) == ("agent:main:inbox", "main", 1)
+    other, is_error = await use("session_status", sessionKey="agent:scout:main")
+    assert (is_error, other["reason"]) == (True, "SESSION_NOT_FOUND")
