@@ -5,7 +5,7 @@ import asyncio
 import importlib
 import sys
 
-SUITES = {"core": "benchmarks.core", "mail": "benchmarks.mail"}
+SUITES = {"core": "benchmarks.core", "mail": "benchmarks.mail", "sessions": "benchmarks.sessions"}
 
 
 def main() -> int:
