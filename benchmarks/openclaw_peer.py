@@ -76,7 +76,8 @@ def install() -> Installation:
     return Installation(node, program)
 
 
-def _write_home(home: Path, *, port: int, model_port: int, sessions: int) -> None:
+def write_home(home: Path, *, port: int, model_port: int, sessions: int) -> None:
+    """The peer's home: its settings, and a store of `sessions` sessions in the older format."""
     state = home / ".openclaw"
     store = state / "agents" / "main" / "sessions"
     store.mkdir(parents=True)
@@ -128,19 +129,24 @@ def _write_home(home: Path, *, port: int, model_port: int, sessions: int) -> Non
         (store / "sessions.json").write_text(json.dumps(entries))
 
 
+def environment(installation: Installation, home: Path) -> dict[str, str]:
+    """What the peer's programs are started with."""
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "OPENCLAW_STATE_DIR": str(home / ".openclaw"),
+        "PATH": f"{installation.node.parent}:{os.environ['PATH']}",
+    }
+
+
 @contextlib.asynccontextmanager
 async def openclaw_up(directory: Path, *, sessions: int) -> AsyncIterator[OpenClaw]:
     """A gateway with `sessions` sessions in its store."""
     installation = install()
     port, model_port = free_port(), free_port()
     home = directory / "home"
-    _write_home(home, port=port, model_port=model_port, sessions=sessions)
-    env = {
-        **os.environ,
-        "HOME": str(home),
-        "OPENCLAW_STATE_DIR": str(home / ".openclaw"),
-        "PATH": f"{installation.node.parent}:{os.environ['PATH']}",
-    }
+    write_home(home, port=port, model_port=model_port, sessions=sessions)
+    env = environment(installation, home)
     command = [str(installation.node), str(installation.program)]
     log = directory / "openclaw.log"
     if sessions:

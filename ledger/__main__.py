@@ -34,6 +34,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.messages < 1:
         parser.error("--messages must be at least 1")
+    if arguments.keep is not None and arguments.keep.exists() and any(arguments.keep.iterdir()):
+        parser.error(f"--keep: {arguments.keep} is not empty, and a ledger begins with nothing")
     # The seed decides what is sent and when a fault strikes; which instruction it hits is up to the machine.
     seed = arguments.seed or random.SystemRandom().randrange(1, 1_000_000)
     with tempfile.TemporaryDirectory(prefix="mobot-ledger-", ignore_cleanup_errors=True) as scratch:
