@@ -52,7 +52,7 @@ class Mobot:
 
     name = "mobot, isolated layout, SQLite"
     durability = "accepted means fsync'd"
-    kinds = frozenset(Kind) - {Kind.PUBLISH, Kind.SPAWN}
+    kinds = frozenset(Kind)
     faults = frozenset(Fault) - {Fault.DATABASE_RESTART}
 
     def __init__(self, directory: Path) -> None:
@@ -101,8 +101,7 @@ class Mobot:
         await self._watcher.attached.wait()
         for kept in self._workers.values():
             kept.start()
-        if self.kinds >= {Kind.PUBLISH}:
-            await self._create_topics()
+        await self._create_topics()
 
     async def stop(self) -> None:
         await self._watcher.stop()
