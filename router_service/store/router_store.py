@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from chassis import idempotency
 from chassis.clock import Clock
 from chassis.database import Database
 from chassis.write_transaction import CommitHook
 from router_service.domain.mail import Lease
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import ATTACHMENT, LEDGER, MESSAGE
-from router_service.store import reads
+from router_service.store import policies, reads, spawns, topics
 from router_service.store.accepting import Rules
 from router_service.store.bulk import Bulk
 from router_service.store.ending import LOG_NOTHING
@@ -118,9 +119,16 @@ class RouterStore:
         await self.write(write)
 
     async def sweep(self, before_id: str, limit: int) -> int:
-        """Removes ended messages with ids below `before_id`, but no dead letters, at most `limit`; returns how many."""
+        """Removes ended messages with ids below `before_id`, but no dead letters, at most `limit`; returns how many.
+
+        As many of the children, publications and records of before then, and request ids that are past their time.
+        """
+        now = self._clock.now()
 
         def write(conn: Connection) -> int:
+            for forget in (spawns.sweep, topics.sweep, policies.sweep):
+                forget(conn, before_id, limit)
+            idempotency.sweep(conn, LEDGER, now)
             columns = MESSAGE.c
             old = (
                 select(columns.id)

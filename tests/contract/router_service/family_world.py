@@ -22,8 +22,13 @@ class FamilyStandIn(SessionStandIn):
         self.persistent = set()
         self.answers = {}
         self.made = 0
+        self.asked = 0
+        self.gate = None
 
     async def CreateSession(self, request, context):
+        self.asked += 1
+        if self.gate is not None:
+            await self.gate.wait()
         if self.down:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "down for a test")
         known = self.answers.get(request.request_id)
