@@ -142,8 +142,8 @@ class Mobot:
         draft = self._draft(mail)
         draft.topic = names.topic(mail)
         request = router_service_pb2.PublishTopicRequest(message=draft)
-        answer = await _accepted(self._router.PublishTopic(request, metadata=self._metadata, timeout=_CALL_S))
-        return str(answer.receipt.run)
+        await _accepted(self._router.PublishTopic(request, metadata=self._metadata, timeout=_CALL_S))
+        return ""  # a publication has no run of its own: each of its copies has one
 
     async def _cancel(self, run: str) -> None:
         request = router_service_pb2.CancelRunRequest(run=run, include_queued=True, reason="the ledger changes its mind")
