@@ -201,7 +201,7 @@ async def test_enclosed_mail_leaves_with_the_completion_only(world):
 
 async def test_a_bot_knows_the_others_and_its_own_mailbox(world):
     async def main(turn):
-        names = [bot.profile.id for bot in await turn.bots.list()]
+        names = sorted(bot.profile.id for bot in await turn.bots.list())
         mailbox = await turn.mail.mailbox(turn.session)
         return f"{names} {mailbox.in_flight}"
 
