@@ -1,21 +1,31 @@
 """What a call answers besides resources: results of puts, figures, marks of state."""
 
+from collections.abc import Sequence
+
 import grpc
 
 from memory_service.convert.memories import to_proto_memory, to_proto_time
 from memory_service.convert.searches import to_proto_embedder
 from memory_service.domain.embedder import Model
 from memory_service.domain.grant import Reach
+from memory_service.domain.likeness import NearDuplicate
 from memory_service.store.ledger import PutAnswer, PutShown
 from memory_service.store.stats import Stats
 from memory_service.store.vectors import VectorStats
 from mobot.memory.v1 import memory_pb2, memory_service_pb2
 
 
-def to_proto_put(answer: PutAnswer, reach: Reach | None = None) -> memory_pb2.PutResult:
+def to_proto_put(
+    answer: PutAnswer, reach: Reach | None = None, near: Sequence[NearDuplicate] = ()
+) -> memory_pb2.PutResult:
     if isinstance(answer, PutShown):
         return memory_pb2.PutResult(
-            outcome=memory_pb2.PutOutcome.ValueType(answer.outcome), memory=to_proto_memory(answer.memory, reach)
+            outcome=memory_pb2.PutOutcome.ValueType(answer.outcome),
+            memory=to_proto_memory(answer.memory, reach),
+            near_duplicates=[
+                memory_pb2.NearDuplicate(memory=each.memory.name, similarity=each.similarity, excerpt=each.excerpt)
+                for each in near
+            ],
         )
     code: int = grpc.StatusCode[answer.code].value[0]
     return memory_pb2.PutResult(

@@ -1,7 +1,7 @@
 """What all calls stand on: the store they ask, and whose memory the caller may name."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +17,12 @@ from memory_service.convert.requests import Pages
 from memory_service.domain import access
 from memory_service.domain.errors import BlockNotFound, MemoryNotFound
 from memory_service.domain.grant import NO_REACH, GrantAccess, Reach
+from memory_service.domain.likeness import NearDuplicate
+from memory_service.domain.memory import Memory
 from memory_service.recall.recall import Recall
 from memory_service.store.erase_store import EraseStore
 from memory_service.store.grant_store import GrantStore
+from memory_service.store.ledger import PutAnswer, PutShown
 from memory_service.store.memories import MemoryRef
 from memory_service.store.operation_store import OperationStore
 from memory_service.store.portability_store import PortabilityStore
@@ -82,6 +85,25 @@ class Calls:
         if reach is NO_REACH:
             raise MemoryNotFound(parent)
         return reach
+
+    async def _near(self, reach: Reach, put: Sequence[tuple[PutAnswer, int]]) -> list[list[NearDuplicate]]:
+        """For each answer the near-duplicates of its memory, as many as are wanted; on record when they are lent."""
+        asked = [
+            (answer.memory, limit)
+            for answer, limit in put
+            if limit and isinstance(answer, PutShown) and isinstance(answer.memory, Memory)
+        ]
+        if not asked:
+            return [[] for _ in put]
+        found = iter(await self._store.near_duplicates(reach, asked))
+        shown = [
+            next(found) if limit and isinstance(answer, PutShown) and isinstance(answer.memory, Memory) else []
+            for answer, limit in put
+        ]
+        seen = [each.memory for some in shown for each in some]
+        if seen:
+            await self._grants.record(reach, seen)
+        return shown
 
     async def _reach_block(self, name: str, needed: GrantAccess, method: str, field: str = "name") -> tuple[Reach, str]:
         """The reach and the block's id. Raises: BlockNotFound."""

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - the signatures are gRPC's
 
 from dataclasses import replace
+from itertools import repeat
 
 from chassis import resource_names
 from chassis.errors import field_invalid
@@ -31,7 +32,8 @@ class MemoryCalls(Calls):
         reach = await self._reach_to_put(request.parent, "PutMemory")
         draft = from_proto_draft("draft", request.draft, principal=who, now=self._clock.now())
         put = await self._store.put_memory(reach, draft, to_ticket(request, request.request_id, who))
-        return pb.PutMemoryResponse(result=to_proto_put(put, reach))
+        near = await self._near(reach, [(put, request.draft.near_duplicate_limit)])
+        return pb.PutMemoryResponse(result=to_proto_put(put, reach, near[0]))
 
     async def BatchPutMemories(
         self, request: pb.BatchPutMemoriesRequest, context: Context
@@ -41,7 +43,9 @@ class MemoryCalls(Calls):
         drafts = from_proto_drafts(request.drafts, principal=who, now=self._clock.now(), atomic=request.atomic)
         ticket = to_ticket(request, request.request_id, who)
         answers = await self._store.put_memories(reach, drafts, ticket, atomic=request.atomic)
-        return pb.BatchPutMemoriesResponse(results=[to_proto_put(answer, reach) for answer in answers])
+        wanted = [draft.near_duplicate_limit for draft in request.drafts]
+        near = await self._near(reach, list(zip(answers, wanted, strict=True)))
+        return pb.BatchPutMemoriesResponse(results=[to_proto_put(*each) for each in zip(answers, repeat(reach), near)])
 
     async def GetMemory(self, request: pb.GetMemoryRequest, context: Context) -> pb.GetMemoryResponse:
         ref = parse_memory(request.name)

@@ -7,6 +7,7 @@ from memory_service.servicer.operating import OperationCalls
 from memory_service.servicer.portability import PortabilityCalls
 from memory_service.servicer.searching import SearchCalls
 from memory_service.servicer.statistics import StatsCalls
+from memory_service.servicer.streaming import StreamCalls
 from mobot.memory.v1 import memory_service_pb2_grpc
 
 
@@ -18,6 +19,7 @@ class MemoryServicer(
     OperationCalls,
     PortabilityCalls,
     StatsCalls,
+    StreamCalls,
     memory_service_pb2_grpc.MemoryServiceServicer,
 ):
-    """Calls that it does not have answer UNIMPLEMENTED, by the generated base class."""
+    """Serves MemoryService wholly."""

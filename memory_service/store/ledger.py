@@ -122,7 +122,11 @@ def recall_memory(tx: Transaction, record: list[Any]) -> Shown:
 def show_put(result: Put | AppError) -> PutAnswer:
     if isinstance(result, Put):
         return PutShown(result.outcome, result.memory)
-    return Refused(result.code, result.reason, result.message, tuple(result.metadata.items()))
+    return show_refusal(result)
+
+
+def show_refusal(refusal: AppError) -> Refused:
+    return Refused(refusal.code, refusal.reason, refusal.message, tuple(refusal.metadata.items()))
 
 
 def record_put(answer: PutAnswer) -> dict[str, Any]:

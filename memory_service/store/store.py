@@ -13,9 +13,10 @@ from chassis.errors import AppError
 from memory_service.domain import memory as rules
 from memory_service.domain.block import Block, BlockPatch
 from memory_service.domain.grant import Reach
+from memory_service.domain.likeness import NearDuplicate
 from memory_service.domain.memory import Content, Memory, NewMemory, Purged, Put
 from memory_service.models import LEDGER
-from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, puts, stats, sweeps
+from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, near, puts, stats, sweeps
 from memory_service.store.block_lists import BlockPage
 from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, show_put
 from memory_service.store.lists import ListQuery, Page, Position
@@ -59,6 +60,17 @@ class MemoryStore:
         shown = await self._database.writer.submit(self._puts, PutItem(reach, draft, ticket))
         self.transactions.on_written()
         return shown
+
+    async def put_items(self, items: Sequence[PutItem]) -> list[PutShown | AppError]:
+        """A result for each, all in one commit; a refused one hinders no other."""
+        results = await self._database.writer.submit_many(self._puts, items)
+        self.transactions.on_written()
+        return results
+
+    async def near_duplicates(self, reach: Reach, put: Sequence[tuple[Memory, int]]) -> list[list[NearDuplicate]]:
+        """For each memory, with how many are wanted at most, those that say nearly the same; the nearest first."""
+        now = self._clock.now()
+        return await self._database.read(lambda conn: near.find_near(conn, reach, put, now))
 
     async def put_memories(
         self, reach: Reach, drafts: Sequence[NewMemory | AppError], ticket: Ticket, *, atomic: bool
