@@ -34,12 +34,15 @@ class Subscription:
     """Collects what is published after position `base`. When the queue is full it is emptied and `base` moves up: the
     watcher then reads the log up to there, so that nothing is lost and nothing piles up."""
 
+    __slots__ = ("_bytes", "_dirty", "_events", "_limit", "_sent", "_sessions", "_waiter", "base", "ended", "query")
+
     def __init__(self, query: WatchQuery, *, base: int, limit: int) -> None:
         self.query = query
         self.base = base
         self.ended = False
         self._limit = limit
-        self._events: deque[StoredEvent] = deque()
+        # Most watches are silent most of the time, and an empty queue takes as much room as sixty events.
+        self._events: deque[StoredEvent] | None = None
         self._bytes = 0
         self._sessions: dict[int, Session] = {}
         self._dirty: dict[Answer, None] = {}
@@ -51,13 +54,16 @@ class Subscription:
     def push(self, events: Sequence[StoredEvent], through: int) -> None:
         """`events` are wanted; `through` is the position that the hub is about to have published."""
         size = sum([len(event.payload) for event in events])
-        if len(self._events) + len(events) > self._limit or self._bytes + size > _MAX_QUEUED_BYTES:
-            self._events.clear()
+        queue = self._events
+        if queue is None:
+            queue = self._events = deque()
+        if len(queue) + len(events) > self._limit or self._bytes + size > _MAX_QUEUED_BYTES:
+            self._events = None
             self._bytes = 0
             self._sessions.clear()
             self.base = through
         else:
-            self._events.extend(events)
+            queue.extend(events)
             self._bytes += size
         self.wake()
 
@@ -113,6 +119,7 @@ class Subscription:
             if event.position > after:
                 events.append(event)
         if not queue:
+            self._events = None
             sessions, self._sessions = self._sessions, {}
             return events, sessions
         return events, self._sessions

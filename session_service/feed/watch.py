@@ -64,6 +64,8 @@ class Patience:
 class Watch:
     """Made for one stream; `frames` is its life."""
 
+    __slots__ = ("_checkpoint_s", "_hub", "_log", "_patience", "_query", "_snapshot", "_start")
+
     def __init__(
         self,
         hub: Hub,

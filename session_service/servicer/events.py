@@ -142,6 +142,13 @@ class EventCalls(Calls):
         request: session_service_pb2.WatchEventsRequest,
         context: Any,  # noqa: ANN401, ARG002
     ) -> AsyncIterator[session_service_pb2.WatchEventsResponse]:
+        watch, digest = await self._watch(request)
+        async with aclosing(watch.frames()) as frames:
+            async for frame in frames:
+                yield self._to_response(frame, digest)
+
+    async def _watch(self, request: session_service_pb2.WatchEventsRequest) -> tuple[Watch, bytes]:
+        """The watch and the digest of its tokens. Watches are many and long, so they keep nothing else of their start."""
         order = queries.from_proto_watch(request)
         names = [self._visible(name, field="sessions") for name in order.names]
         own_bot = bot_of(caller())
@@ -174,9 +181,7 @@ class EventCalls(Calls):
             checkpoint_s=order.checkpoint_s,
             patience=self._patience,
         )
-        async with aclosing(watch.frames()) as frames:
-            async for frame in frames:
-                yield self._to_response(frame, digest)
+        return watch, digest
 
     async def _append_each(
         self, appends: Sequence[session_service_pb2.SessionAppend], *, return_sessions: bool

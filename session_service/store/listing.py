@@ -93,7 +93,7 @@ def list_sessions(
 
 def count_sessions(conn: Connection, which: SessionFilter) -> int:
     """How many sessions fit. Without filters by content this is known, else those that fit are counted."""
-    if which._replace(bots=None, states=(), exclude_ids=()) != _ANY:
+    if which._replace(bots=None, states=(), tags=tuple(which.tags), exclude_ids=()) != _ANY:
         return int(
             conn.execute(select(func.count()).select_from(SESSION).where(*conditions_of(conn, which))).scalar_one()
         )

@@ -139,3 +139,30 @@ async def pages_hold_what_fits_in_order_each_once(full, order):
             if after is None:
                 break
         assert got == wanted
+
+
+async def test_what_fits_a_plain_list_is_known_and_not_counted(full):
+    """Also when a filter's empty parts come as lists, as they do from a request."""
+    for which in (
+        SessionFilter(tags=[]),
+        SessionFilter(bots=["main"], tags=[], exclude_ids=["s7", "none"]),
+        SessionFilter(states=[SessionState.ACTIVE, SessionState.ARCHIVED], tags=[]),
+    ):
+        statements = await full.read(lambda conn, which=which: statements_of_count(conn, which))
+        assert not any("count(*)" in statement and "name" not in statement for statement in statements), statements
+        page = await full.list_sessions(which, SessionOrder.NAME, size=COUNT, count=True)
+        assert page.total == len(page.sessions)
+
+
+def statements_of_count(conn, which):
+    seen = []
+
+    def note(_conn, _cursor, statement, _parameters, _context, _many):
+        seen.append(statement)
+
+    event.listen(conn, "before_cursor_execute", note)
+    try:
+        listing.count_sessions(conn, which)
+    finally:
+        event.remove(conn, "before_cursor_execute", note)
+    return seen
