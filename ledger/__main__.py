@@ -15,6 +15,7 @@ from ledger.plan import make_plan
 
 SYSTEMS = {
     "mobot": "ledger.mobot.system",
+    "mobot-postgresql": "ledger.mobot.postgresql",
     "jetstream": "ledger.peers.jetstream",
     "openclaw": "ledger.peers.openclaw",
 }

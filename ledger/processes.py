@@ -18,11 +18,22 @@ _TINY = 4_096
 class Kept:
     """One process that is kept alive. What it says goes into a file through this process, which has no quota."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        user: str | None = None,
+        cwd: Path | None = None,
+    ) -> None:
         self.name = name
         self.starts = 0
         self.orders = directory / f"{name}.orders"
         self._command = command
+        self._user = user
+        self._cwd = cwd
         self._environment = {**environment, "LEDGER_ORDERS": str(self.orders)}
         self._log = directory / f"{name}.log"
         self._process: asyncio.subprocess.Process | None = None
@@ -84,6 +95,8 @@ class Kept:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
+                    user=self._user,
+                    cwd=self._cwd,
                 )
                 self._process = process
                 assert process.stdout is not None

@@ -55,8 +55,7 @@ class Mobot:
     kinds = frozenset(Kind)
     faults = frozenset(Fault) - {Fault.DATABASE_RESTART}
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         ports = free_ports((*SERVICES, "proxy"))
         self._proxy = Proxy(ports["proxy"], ports["router"])
         data = directory / "data"
@@ -69,6 +68,7 @@ class Mobot:
             "MOBOT_ROUTER_LEASE_S": str(LEASE_S),
             "MOBOT_ROUTER_BACKOFF_INITIAL_S": "0.05",
             "MOBOT_ROUTER_BACKOFF_MAX_S": "0.5",
+            **(settings or {}),
         }
         targets = {f"LEDGER_{name.upper()}": f"127.0.0.1:{ports[name]}" for name in SERVICES}
         targets |= {"LEDGER_ROUTER": f"127.0.0.1:{ports['proxy']}", "LEDGER_TOKEN": TOKEN}
@@ -82,7 +82,6 @@ class Mobot:
         }
         self._targets = {name: f"127.0.0.1:{ports['proxy' if name == 'router' else name]}" for name in SERVICES}
         self._metadata = (("authorization", f"Bearer {TOKEN}"),)
-        self._offsets: dict[str, float] = {}
         self._ends: dict[str, int] = {}
 
     async def start(self) -> None:
