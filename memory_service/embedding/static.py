@@ -1,6 +1,8 @@
 """WordLlama: a vector for each token, averaged. A hundred times faster than a transformer, and weaker."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,18 @@ def static_model() -> Model:
     return Model("static", _DIMENSION, f"static-{_DIMENSION}-{installed}", f"WordLlama {installed}")
 
 
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """The package sets up the logging of the whole process when it is imported; that is not its business."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 class Static:
     """Some 0.2 ms for a text of 60 words."""
 
@@ -35,7 +49,9 @@ class Static:
         if spec is None or spec.origin is None:
             raise EmbedderUnavailable("static", "it is not installed: pip install 'mobot[static]'")
         import numpy as np
-        from wordllama import WordLlama
+
+        with _own_logging():
+            from wordllama import WordLlama
 
         self._np = np
         # It looks beside the caller first and would fetch from the network what it does not find there.

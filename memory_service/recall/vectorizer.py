@@ -138,6 +138,9 @@ class Vectorizer:
             except AppError as error:
                 made = 0
                 self._slow_down(error)
+            except Exception:  # noqa: BLE001 - a defect must not end the making of vectors for good, unseen
+                _log.exception("making vectors raised")
+                made, self._pause_s = 0, _LAST_PAUSE_S
             else:
                 self._pause_s = 0.0
             if not made:

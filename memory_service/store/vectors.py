@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 
 from memory_service.domain.embedder import Model, Shape, VectorSet
 from memory_service.domain.memory import VectorState
@@ -29,6 +29,15 @@ _COLUMNS = (
     _MINE.shape,
     _MINE.serving,
 )
+
+
+_TURNS_BEFORE = text(
+    "SELECT turn.pk, before.text FROM memory AS turn JOIN memory AS before ON before.pk = ("
+    "SELECT pk FROM memory AS each WHERE each.namespace = turn.namespace AND each.session = turn.session "
+    "AND each.session <> '' AND each.event_sequence < turn.event_sequence AND each.delete_time IS NULL "
+    "ORDER BY each.event_sequence DESC, each.pk DESC LIMIT 1) "
+    "WHERE turn.session <> '' AND turn.event_sequence > 0 AND turn.pk IN :keys"
+).bindparams(bindparam("keys", expanding=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,36 +142,10 @@ def find_unmade(conn: Connection, made: VectorSet, after: int, limit: int) -> li
 
 def turns_before(conn: Connection, keys: Sequence[int]) -> dict[int, str]:
     """The text of the turn before each memory in its session, for those that have one."""
-    turn, before = MEMORY.alias("turn"), MEMORY.alias("before")
-    last = (
-        select(func.max(before.c.event_sequence))
-        .where(
-            before.c.namespace == turn.c.namespace,
-            before.c.session == turn.c.session,
-            before.c.session != "",
-            before.c.event_sequence < turn.c.event_sequence,
-            before.c.delete_time.is_(None),
-        )
-        .scalar_subquery()
-    )
     found: dict[int, str] = {}
     for start in range(0, len(keys), _BATCH):
-        query = (
-            select(turn.c.pk, before.c.text)
-            .join_from(
-                turn,
-                before,
-                and_(
-                    before.c.namespace == turn.c.namespace,
-                    before.c.session == turn.c.session,
-                    before.c.event_sequence == last,
-                    before.c.delete_time.is_(None),
-                ),
-            )
-            .where(turn.c.pk.in_(keys[start : start + _BATCH]), turn.c.session != "", turn.c.event_sequence > 0)
-            .order_by(before.c.pk)
-        )
-        found.update((row[0], row[1]) for row in conn.execute(query))
+        rows = conn.execute(_TURNS_BEFORE, {"keys": list(keys[start : start + _BATCH])})
+        found.update((row[0], row[1]) for row in rows)
     return found
 
 
