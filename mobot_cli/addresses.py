@@ -1,7 +1,12 @@
 """What a person types for a bot, a session or a memory, as the services call it."""
 
+from typing import TYPE_CHECKING
+
 from chassis import resource_names
 from chassis.errors import field_invalid
+
+if TYPE_CHECKING:
+    from mobot.router.v1 import message_pb2, router_service_pb2
 
 MAIN_SESSION = "main"
 
@@ -44,3 +49,36 @@ def session_name(text: str) -> str:
         resource_names.check_bot_id(bot, field="bot"),
         resource_names.check_session_id(session or MAIN_SESSION, field="session"),
     )
+
+
+def mail_name(text: str) -> str:
+    """Who gets mail: a bot (`main`, `bots/main`) or a session, in every form -> the resource name."""
+    if "/sessions/" in text or text.startswith("agent:") or ("/" in text and not text.startswith("bots/")):
+        return session_name(text)
+    return bot_name(text)
+
+
+def set_destination(draft: "message_pb2.MessageDraft", text: str) -> None:
+    """A session, a bot (its main session) or `topics/TOPIC` as the destination of `draft`."""
+    if text.startswith("topics/"):
+        draft.topic = text
+        return
+    name = mail_name(text)
+    if "/sessions/" in name:
+        draft.session = name
+    else:
+        draft.bot = name
+
+
+def message_filter(bot: str, session: str) -> "router_service_pb2.MessageFilter":
+    """Only what is for the bot, and for the session, as far as they are given."""
+    from mobot.router.v1 import router_service_pb2
+
+    return router_service_pb2.MessageFilter(
+        bot=bot_name(bot) if bot else "", session=session_name(session) if session else ""
+    )
+
+
+def short_name(name: str) -> str:
+    """A resource name as people write it: `bots/main/sessions/x` -> `main/x`."""
+    return name.removeprefix("bots/").replace("/sessions/", "/")

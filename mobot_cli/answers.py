@@ -80,7 +80,7 @@ async def ask(
         receipt = (await mobot.router.SendMessage(request)).receipt
         watching = asyncio.create_task(_watch(watch, answer))
         try:
-            message = await _wait(mobot, receipt.run, timeout_s)
+            message = await wait(mobot, receipt.run, timeout_s)
             # The log says the end too, right after the router; its last lines are worth a moment.
             await asyncio.wait({watching}, timeout=2)
         finally:
@@ -116,7 +116,12 @@ async def _watch(
             return
 
 
-async def _wait(mobot: Services, run: str, timeout_s: float) -> message_pb2.Message:
+async def wait(mobot: Services, run: str, timeout_s: float) -> message_pb2.Message:
+    """The message once its run has ended.
+
+    Raises:
+        DeadlineExceeded: it has not after `timeout_s` seconds.
+    """
     end = asyncio.get_running_loop().time() + timeout_s
     while (left := end - asyncio.get_running_loop().time()) > 0:
         timeout = duration_pb2.Duration()
