@@ -1307,7 +1307,9 @@ class Policy(_message.Message):
     """Version for updates. Output only."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRule]:
-        """Rules in order; the first that fits decides; none: allowed between sessions of one owner, denied otherwise."""
+        """Rules in order; the first that fits decides; none: send and spawn are allowed between bots of one owner, everything else is
+        denied.
+        """
 
     def __init__(
         self,
