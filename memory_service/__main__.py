@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis import logs
@@ -88,7 +89,8 @@ async def compose(
         clock=clock,
         new_id=new_id,
     )
-    sweeper = asyncio.create_task(_sweep(store, operations, grants, settings.sweep_interval_s), name="memory-sweeper")
+    upkeep = _Upkeep(store, operations, grants, timedelta(seconds=settings.compact_interval_s))
+    sweeper = asyncio.create_task(upkeep.run(settings.sweep_interval_s), name="memory-sweeper")
 
     async def ready() -> bool:
         try:
@@ -118,19 +120,30 @@ async def compose(
     )
 
 
-async def _sweep(store: MemoryStore, operations: OperationStore, grants: GrantStore, interval_s: float) -> None:
-    """For as long as the service runs. A sweep that fails is made up for by the next one."""
-    while True:
-        await asyncio.sleep(interval_s)
-        try:
-            purged = await store.sweep()
-            await operations.forget_ended()
-            await grants.forget_old()
-        except AppError as error:
-            _log.warning("sweep failed", extra={"reason": error.reason, "code": error.code})
-        else:
-            if purged:
-                _log.info("swept", extra={"purged": purged})
+@dataclass(frozen=True, slots=True)
+class _Upkeep:
+    store: MemoryStore
+    operations: OperationStore
+    grants: GrantStore
+    compact_interval: timedelta
+
+    async def run(self, interval_s: float) -> None:
+        """For as long as the service runs. A sweep that fails is made up for by the next one."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._sweep()
+            except AppError as error:
+                _log.warning("sweep failed", extra={"reason": error.reason, "code": error.code})
+
+    async def _sweep(self) -> None:
+        purged = await self.store.sweep()
+        if purged:
+            _log.info("swept", extra={"purged": purged})
+        await self.operations.forget_ended()
+        await self.grants.forget_old()
+        if await self.store.compact(self.compact_interval):
+            _log.info("compacted")
 
 
 async def _serve(line: Lifeline) -> None:

@@ -32,6 +32,13 @@ class MemorySettings(MobotSettings):
         le=86_400,
         description="Seconds between sweeps, which purge what has expired or was deleted long ago.",
     )
+    compact_interval_s: float = Field(
+        3600.0,
+        ge=0,
+        le=31_536_000,
+        description="Least seconds between compactions, which write the index of words anew without what was purged "
+        "(SQLite).",
+    )
     embedder: Literal["minilm", "static", "openai", "hash", "none"] = Field(
         "minilm",
         description="What makes the vectors of new namespaces: `minilm` (all-MiniLM-L6-v2, here, without network), "

@@ -21,6 +21,7 @@ from memory_service.store.codec import (
 )
 from memory_service.store.fulltext import Entry, add_entries, remove_entries
 from memory_service.store.transaction import Namespace, Transaction, read_namespace
+from memory_service.store.wiping import wiping
 
 _BATCH = 500
 
@@ -158,10 +159,11 @@ def purge_memories(tx: Transaction, namespace: Namespace, gone: Sequence[Stored]
     """Removes memories with everything that is kept of them."""
     for some in batches(gone):
         keys = [stored.key for stored in some]
-        remove_entries(tx.conn, keys)
-        _delete_of(tx.conn, MEMORY_TAG, keys)
-        _delete_of(tx.conn, MEMORY_VERSION, keys)
-        tx.conn.execute(delete(MEMORY).where(MEMORY.c.pk.in_(keys)))
+        with wiping(tx.conn):
+            remove_entries(tx.conn, keys)
+            _delete_of(tx.conn, MEMORY_TAG, keys)
+            _delete_of(tx.conn, MEMORY_VERSION, keys)
+            tx.conn.execute(delete(MEMORY).where(MEMORY.c.pk.in_(keys)))
     if gone:
         deleted = sum(stored.memory.is_deleted for stored in gone)
         namespace.deleted_count -= deleted

@@ -25,6 +25,7 @@ from memory_service.store.puts import PutItem
 from memory_service.store.stats import Stats
 from memory_service.store.transaction import Transaction
 from memory_service.store.transactions import Transactions
+from memory_service.store.wiping import compact_some
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class MemoryStore:
         self._once = self.transactions.once
         self._write = self.transactions.write
         self._puts = database.writer.kind("put", self._write_puts)
+        # What an earlier process purged is not known, so the first compaction is always made.
+        self._purged = True
+        self._compact_time = clock.now()
 
     async def ping(self) -> None:
         await self._database.ping()
@@ -139,6 +143,7 @@ class MemoryStore:
             after = rules.delete(stored.memory, tx.retention, by, tx.now)
             return memories.save_memory(tx, namespace, stored, after)
 
+        self._purged = self._purged or purge
         return await self._once(write, ticket, ledger.record_memory, ledger.recall_memory)
 
     async def undelete_memory(self, ref: MemoryRef, by: str, ticket: Ticket) -> Shown:
@@ -238,7 +243,22 @@ class MemoryStore:
         purged = 0
         while swept := await self._write(sweeps.sweep_some):
             purged += swept
+        self._purged = self._purged or purged > 0
         return purged
+
+    async def compact(self, interval: timedelta) -> bool:
+        """Writes the index of words anew without what was purged; says whether it was time for that.
+
+        It is when something was purged since the last time, which is longer ago than `interval`.
+        """
+        now = self._clock.now()
+        if not self._purged or now - self._compact_time < interval:
+            return False
+        self._purged, self._compact_time = False, now
+        begun = False
+        while await self._write(lambda tx: compact_some(tx.conn, begun=begun)):  # noqa: B023 - called at once
+            begun = True
+        return True
 
     def _write_puts(self, conn: Connection, items: Sequence[PutItem]) -> Sequence[PutShown | AppError]:
         return self.transactions.transact(conn, lambda tx: puts.put_each(tx, items, self._limits.max_memories))

@@ -145,3 +145,25 @@ async def test_an_erasure_that_is_taken_over_is_finished(open_store, clock: Fake
     ended = await Desk(again, clock, "p2").finish(operation)
     assert (ended.state, ended.result["memory_count"], ended.result["left_count"]) == (OperationState.SUCCEEDED, 700, 0)
     assert ended.attempt_count == 2
+
+
+async def test_what_was_purged_leaves_the_file_with_the_next_compaction(
+    open_store, database_url: str, clock: FakeClock, tmp_path: Path
+):
+    if database_url.startswith("postgresql"):
+        pytest.skip("PostgreSQL's vacuum sees to that")
+    store = await open_store()
+    await put_all(store, [f"common {number} words" for number in range(300)])
+    memory = await put(store, "zanzibarite", context="vexillology")
+    await delete(store, memory, purge=True)
+    assert not await store.compact(timedelta(hours=1))
+    clock.advance(timedelta(hours=1))
+    assert await store.compact(timedelta(hours=1))
+    clock.advance(timedelta(hours=1))
+    assert not await store.compact(timedelta(hours=1))
+    assert len(await found(store, "common", size=500)) == 300
+    await store.close()
+    content = (tmp_path / "store.sqlite3").read_bytes()
+    assert b"words" in content
+    for secret in (b"zanzibarite", b"vexillology"):
+        assert secret not in content
