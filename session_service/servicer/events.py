@@ -148,7 +148,7 @@ class EventCalls(Calls):
                 yield self._to_response(frame, digest)
 
     async def _watch(self, request: session_service_pb2.WatchEventsRequest) -> tuple[Watch, bytes]:
-        """The watch and the digest of its tokens. Watches are many and long, so they keep nothing else of their start."""
+        """The watch and the digest of its tokens. Watches are many and long, so nothing else of their start is kept."""
         order = queries.from_proto_watch(request)
         names = [self._visible(name, field="sessions") for name in order.names]
         own_bot = bot_of(caller())

@@ -1,6 +1,8 @@
-"""Sessions against a simple model: any order of creating, appending, resetting, putting away, watching and restarting.
+"""Sessions against a simple model: any order of creating, appending, resetting, going back, putting away, watching,
+writing from several sides at once and restarting.
 
-The service is real and called over a local channel; a restart closes the store and opens it again.
+The service is real and called over a local channel; a restart closes the store and opens it again. On PostgreSQL there
+are two replicas, and the watcher hangs on the one that the calls do not go to.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from session_world import Watcher, World, append_to, finished, message, name, pb, started
 
 from chassis.migrations import upgrade_database
@@ -37,26 +39,41 @@ def empty_store() -> tempfile.TemporaryDirectory[str]:
 
 @dataclass
 class Expected:
-    """What the model knows of a session."""
+    """What the model knows of a session. `of` says which transcript each line of the log belongs to; `starts` and
+    `uids` are those of the transcripts."""
 
     persistent: bool = False
     labelled: bool = False
     state: str = "active"
     mark: int = 0
     log: list[str] = field(default_factory=list)
-    start: int = 0
+    of: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=lambda: [0])
+    uids: list[str] = field(default_factory=list)
+    present: int = 0
     active: set[str] = field(default_factory=set)
+
+    @property
+    def messages(self) -> int:
+        return sum(line.startswith("m") for line, of in zip(self.log, self.of, strict=True) if of == self.present)
 
 
 class SessionMachine(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, new_database=None) -> None:
+        """`new_database` gives the URL of an empty store that takes two replicas; a file that takes one by default."""
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.directory = Path(tempfile.mkdtemp(prefix="mobot-machine-"))
-        shutil.copy(Path(empty_store().name) / "store.sqlite3", self.directory)
-        self.world = World(f"sqlite:///{self.directory / 'store.sqlite3'}", data_dir=self.directory)
-        self.run(self.world.start())
-        self.stub = self.world.stub()
+        if new_database is None:
+            shutil.copy(Path(empty_store().name) / "store.sqlite3", self.directory)
+            url, replicas = f"sqlite:///{self.directory / 'store.sqlite3'}", 1
+        else:
+            url, replicas = new_database(), 2
+        self.worlds = [World(url, data_dir=self.directory, poll_interval_s=0.02) for _ in range(replicas)]
+        for world in self.worlds:
+            self.run(world.start())
+        self.take_stubs()
+        self.number = 0
         self.expected: dict[str, Expected] = {}
         self.seen: list[tuple[str, int, str]] = []
         self.order: list[tuple[str, int, str]] = []
@@ -64,11 +81,15 @@ class SessionMachine(RuleBasedStateMachine):
         self.watcher = self.run(self.attach(""))
 
     def run(self, work):
-        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+        return self.loop.run_until_complete(asyncio.wait_for(work, 120))
+
+    def take_stubs(self) -> None:
+        self.stubs = [world.stub() for world in self.worlds]
+        self.stub = self.stubs[0]
 
     async def attach(self, token: str) -> Watcher:
         request = pb.WatchEventsRequest(resume_token=token)
-        return await Watcher(self.stub.WatchEvents(request)).caught_up()
+        return await Watcher(self.stubs[-1].WatchEvents(request)).caught_up()
 
     def refused(self, call) -> str:
         """The reason of the refusal, "" when the call was answered."""
@@ -85,6 +106,7 @@ class SessionMachine(RuleBasedStateMachine):
     def note(self, session: str, event: str) -> None:
         expected = self.expected[session]
         expected.log.append(event)
+        expected.of.append(expected.present)
         self.order.append((session, len(expected.log), event))
 
     # What may happen.
@@ -122,7 +144,8 @@ class SessionMachine(RuleBasedStateMachine):
 
     def reset_model(self, session: str) -> None:
         expected = self.expected[session]
-        expected.start = len(expected.log)
+        expected.starts.append(len(expected.log))
+        expected.present = len(expected.starts) - 1
         self.note(session, "session_reset")
 
     @rule(session=IDS, first=NUMBERS, count=st.integers(1, 3), epoch=EPOCHS, ensure=st.booleans())
@@ -177,6 +200,61 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             assert reason == ""
             self.reset_model(session)
+
+    @rule(session=IDS, picked=NUMBERS)
+    def go_back(self, session, picked):
+        known = self.expected.get(session)
+        which = 0 if known is None else picked % len(known.uids)
+        uid = "none" if known is None else known.uids[which]
+        request = pb.ResetSessionRequest(name=name(session), restore_uid=uid)
+        reason = self.refused(lambda: self.stub.ResetSession(request))
+        if known is None:
+            assert reason == "SESSION_NOT_FOUND"
+        elif which == known.present:
+            assert reason == "TRANSCRIPT_NOT_FOUND"
+        elif known.state == "deleted":
+            assert reason == "SESSION_DELETED"
+        elif known.persistent:
+            assert reason == "SESSION_PERSISTENT"
+        elif known.state == "archived":
+            assert reason == "SESSION_ARCHIVED"
+        else:
+            assert reason == ""
+            known.present = which
+            self.note(session, "session_reset")
+
+    @rule(each=st.integers(1, 4))
+    def write_from_several_sides_at_once(self, each):
+        """Sequences are dealt out without a gap, and the watcher sees what the logs say, in one order of all."""
+        self.keep_up()
+        sessions = [session for session, known in self.expected.items() if known.state == "active"]
+        writes = []
+        for session in sessions * each:
+            self.number += 1
+            writes.append((session, f"mc{self.number}", self.stubs[self.number % len(self.stubs)]))
+
+        async def write_all():
+            return await asyncio.gather(
+                *(append_to(stub, name(session), message(event_id)) for session, event_id, stub in writes)
+            )
+
+        answers = self.run(write_all())
+        placed = {
+            (session, answer.sequences[0]): event_id
+            for (session, event_id, _), answer in zip(writes, answers, strict=True)
+        }
+        before = {session: len(self.expected[session].log) for session in sessions}
+        already = len(self.watcher.events)
+        self.run(self.watcher.has(already + len(writes)))
+        seen = self.lines(self.watcher)[already:]
+        assert sorted(seen) == sorted((*place, event_id) for place, event_id in placed.items())
+        for session, sequence, event_id in seen:
+            known = self.expected[session]
+            known.log.append(event_id)
+            known.of.append(known.present)
+            assert sequence == len(known.log)
+            self.order.append((session, sequence, event_id))
+        assert all(len(self.expected[session].log) == before[session] + each for session in sessions)
 
     @rule(session=IDS, persistent=st.booleans())
     def protect(self, session, persistent):
@@ -243,8 +321,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.keep_up()
         token, self.seen = self.watcher.token, self.seen + self.lines(self.watcher)
         self.watcher.stop()
-        self.run(self.world.restart())
-        self.stub = self.world.stub()
+        for world in self.worlds:
+            self.run(world.restart())
+        self.take_stubs()
         self.watcher = self.run(self.attach(token))
 
     # What always holds.
@@ -262,11 +341,14 @@ class SessionMachine(RuleBasedStateMachine):
             assert [event.sequence for event in page.events] == list(range(1, len(expected.log) + 1))
             assert [self.line(event) for event in page.events] == expected.log
             row = page.session
-            assert (row.last_sequence, row.start_sequence) == (len(expected.log), expected.start)
+            if len(expected.uids) < len(expected.starts):
+                expected.uids.append(row.uid)
+            assert row.uid == expected.uids[expected.present]
+            assert (row.last_sequence, row.start_sequence) == (len(expected.log), expected.starts[expected.present])
             assert (row.persistent, row.epoch) == (expected.persistent, expected.mark)
             assert session_pb2.SessionState.Name(row.state) == f"SESSION_STATE_{expected.state.upper()}"
             assert set(row.active_runs) == expected.active
-            assert row.message_count == sum(line.startswith("m") for line in expected.log[expected.start :])
+            assert row.message_count == expected.messages
 
     async def history(self, session: str) -> pb.ListEventsResponse:
         request = pb.ListEventsRequest(parent=name(session), filter=pb.EventFilter(session_uid="*"))
@@ -284,19 +366,23 @@ class SessionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.watcher.stop()
-        self.run(self.world.stop())
+        for world in self.worlds:
+            self.run(world.stop())
         self.loop.close()
         shutil.rmtree(self.directory)
 
 
-SessionMachine.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+EFFORT = settings(stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.stateful
-class TestSessionMachine(SessionMachine.TestCase):
-    """Run by hypothesis."""
+def test_sessions_in_one_process_on_sqlite():
+    run_state_machine_as_test(SessionMachine, settings=settings(EFFORT, max_examples=30))
+
+
+@pytest.mark.stateful
+def test_sessions_of_two_replicas_on_postgresql(postgres_server):
+    def new_database() -> str:
+        return postgres_server.create_database(MIGRATIONS)
+
+    run_state_machine_as_test(lambda: SessionMachine(new_database), settings=settings(EFFORT, max_examples=8))
