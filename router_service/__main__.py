@@ -32,6 +32,7 @@ async def compose(
         clock=clock,
         page_secret=root_token(chassis).encode(),
         migrate=chassis.migrate_on_start,
+        database_time=True,
     )
     return Service(
         name="router",

@@ -48,6 +48,8 @@ class Bots:
         self._monotonic = monotonic
         self._known: dict[str, tuple[BotInfo, float]] = {}
         self._asking: dict[str, asyncio.Task[BotInfo]] = {}
+        # Changes told while a question was on its way: its answer may be older than they are.
+        self._changes: dict[str, int] = {}
 
     def fresh(self, bot: str) -> BotInfo | None:
         """What is known of "bots/main" and not too old."""
@@ -84,6 +86,28 @@ class Bots:
                 *(self._ask(bot) for bot in old[start : start + _MAX_REFRESHES]), return_exceptions=True
             )
 
+    def learn(self, bot: bot_pb2.Bot) -> None:
+        """A bot as it is now; of use for one that was asked for before."""
+        if bot.name in self._known:
+            self._known[bot.name] = (_info(bot), self._monotonic() + self._ttl_s)
+        self._told(bot.name)
+
+    def forget(self, bot: str) -> None:
+        """A bot that is gone, or as good as gone: the registry is asked before it gets any more mail."""
+        if bot in self._known:
+            self._known[bot] = (BotInfo(works=False, deleted=True), 0.0)
+        self._told(bot)
+
+    def expire_all(self) -> None:
+        """Nothing that is remembered can be trusted any more."""
+        self._known = {bot: (info, 0.0) for bot, (info, _) in self._known.items()}
+        for bot in self._asking:
+            self._told(bot)
+
+    def _told(self, bot: str) -> None:
+        if bot in self._asking:
+            self._changes[bot] = self._changes.get(bot, 0) + 1
+
     async def close(self) -> None:
         tasks = list(self._asking.values())
         for task in tasks:
@@ -95,8 +119,12 @@ class Bots:
         task = self._asking.get(bot)
         if task is None:
             task = self._asking[bot] = asyncio.create_task(self._get(bot))
-            task.add_done_callback(lambda _: self._asking.pop(bot, None))
+            task.add_done_callback(lambda _: self._answered(bot))
         return await asyncio.shield(task)
+
+    def _answered(self, bot: str) -> None:
+        self._asking.pop(bot, None)
+        self._changes.pop(bot, None)
 
     async def _get(self, bot: str) -> BotInfo:
         try:
@@ -104,7 +132,8 @@ class Bots:
         except grpc.aio.AioRpcError as error:
             return self._without_answer(bot, from_rpc_error(error))
         info = _info(answer.bot)
-        self._known[bot] = (info, self._monotonic() + self._ttl_s)
+        until = 0.0 if self._changes.get(bot) else self._monotonic() + self._ttl_s
+        self._known[bot] = (info, until)
         return info
 
     def _without_answer(self, bot: str, error: AppError) -> BotInfo:

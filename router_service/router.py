@@ -10,6 +10,7 @@ from chassis.paging import PageTokens
 from chassis.write_transaction import CommitHook
 from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
+from router_service.bot_watch import BotWatch
 from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
 from router_service.convert.letters import LetterWriter
@@ -66,7 +67,9 @@ class Router:
         new_id = MessageIds(clock)
         waiters = RunWaiters()
         self._store = store
-        self._bots = Bots(registry_service_pb2_grpc.RegistryServiceStub(registry), ttl_s=settings.bot_cache_s)
+        bots = registry_service_pb2_grpc.RegistryServiceStub(registry)
+        self._bots = Bots(bots, ttl_s=settings.bot_cache_s)
+        self._bot_watch = BotWatch(bots, self._bots)
         self._dispatcher = Dispatcher(
             store,
             self._bots,
@@ -127,17 +130,25 @@ class Router:
         page_secret: bytes,
         migrate: bool,
         commit_hook: CommitHook | None = None,
+        database_time: bool = False,
     ) -> "Router":
-        """Opens the store and starts to work; `chassis.database.Database.open` says what may be wrong with it."""
+        """Opens the store and starts to work; `RouterStore.open` says what may be wrong with it."""
         backoff = Backoff(int(settings.backoff_initial_s * 1e6), int(settings.backoff_max_s * 1e6))
         rules = Rules(
             mailbox_limit=settings.mailbox_limit,
+            backlog_limit=settings.bot_backlog_limit,
             cancel_grace_us=int(settings.cancel_grace_s * 1e6),
             backoff=backoff,
         )
         letters = LetterWriter(MessageIds(clock), max_attempts=settings.max_attempts)
         store = await RouterStore.open(
-            url, rules=rules, clock=clock, letters=letters, migrate=migrate, commit_hook=commit_hook
+            url,
+            rules=rules,
+            clock=clock,
+            letters=letters,
+            migrate=migrate,
+            commit_hook=commit_hook,
+            database_time=database_time,
         )
         router = cls(settings, store, registry=registry, session=session, clock=clock, page_secret=page_secret)
         await router._start()
@@ -162,6 +173,7 @@ class Router:
         self._opener.close()
         self.timers.close()
         self.chores.close()
+        self._bot_watch.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bots.close()
         await self._store.close()
@@ -169,7 +181,9 @@ class Router:
     async def _start(self) -> None:
         # Ends that the logs lack come first, so that they stand before the starts of what comes next.
         await self._opener.recover()
-        self._tasks = [asyncio.create_task(work.run()) for work in (self._opener, self.timers, self.chores)]
+        self._tasks = [
+            asyncio.create_task(work.run()) for work in (self._opener, self.timers, self.chores, self._bot_watch)
+        ]
         for task in self._tasks:
             task.add_done_callback(_report)
 

@@ -86,6 +86,7 @@ class Timers:
     async def tick(self) -> float:
         # Whatever becomes due while we look must ring: what was read by then does not know of it.
         self._next_us = 0
+        await self._store.keep_time()
         now_us = self._store.now_us()
         await self._renew(now_us)
         next_us = min(filter(None, (await self._run_due(now_us), await self._reap(now_us))), default=0)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from router_service.domain.errors import IdempotencyKeyReused, MailboxFull, SessionBusy
+from router_service.domain.errors import BacklogFull, IdempotencyKeyReused, MailboxFull, SessionBusy
 from router_service.domain.limits import INTERRUPT_RANK
 from router_service.domain.mail import NewMessage
 from router_service.domain.retry import Backoff
@@ -26,6 +26,7 @@ class Rules:
     """The numbers that an installation may set; times in microseconds."""
 
     mailbox_limit: int = 10_000
+    backlog_limit: int = 100_000
     cancel_grace_us: int = 5_000_000
     lease_us: int = 15_000_000
     backoff: Backoff = Backoff()  # noqa: RUF009 - immutable
@@ -50,6 +51,10 @@ def send(work: Work, item: Send, rules: Rules) -> None:
     if box.queued + box.waiting >= rules.mailbox_limit:
         item.refusal = MailboxFull(message.session, rules.mailbox_limit)
         return
+    if work.backlogs[message.bot] >= rules.backlog_limit:
+        item.refusal = BacklogFull(message.bot, rules.backlog_limit)
+        return
+    work.backlogs[message.bot] += 1
     if message.mode is BusyMode.INTERRUPT:
         _interrupt(work, box, rules)
     item.id, item.run, item.session, item.duplicate = message.id, message.run, message.session, False

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from chassis.clock import Clock
 from router_service.store.accepting import Rules, send
+from router_service.store.backlogs import Backlogs
 from router_service.store.bulk import Bulk
 from router_service.store.deciding import resolve
 from router_service.store.fan_items import FAN_ITEMS, Fire, Publish, PutSpawn
@@ -78,6 +79,7 @@ class MailHandler:
         self._uncommitted = False
         self._rules = rules
         self._letters = letters
+        self._backlogs = Backlogs(single_process=bulk.sqlite)
         self.watched = False
         self._fanning = fanning = Fanning(letters, single_process=bulk.sqlite)
         self._steps: Mapping[type[Item], _Step] = {
@@ -107,6 +109,7 @@ class MailHandler:
         work = Work(self._bulk, conn, int(self._clock.now().timestamp() * 1e6), self._trusted_boxes())
         work.watched = self.watched
         _load(work, items, self._fanning)
+        self._backlogs.load(work, {item.message.bot for item in items if type(item) is Send})
         steps, rules, batch = self._steps, self._rules, work.batch
         for item in items:
             item.refusal = None
@@ -118,6 +121,7 @@ class MailHandler:
         self._fanning.announce(work)  # heads that turned out to have expired
         tell(work, self._letters.failure, told)
         work.finish()
+        self._backlogs.keep(work)
         return items
 
     def _operate(self, work: Work, item: Operation, rules: Rules) -> None:
@@ -129,6 +133,8 @@ class MailHandler:
 
     def _trusted_boxes(self) -> dict[str, Box] | None:
         boxes = self._boxes
+        if self._uncommitted:
+            self._backlogs.forget()
         if boxes is not None and (self._uncommitted or len(boxes) > _MAX_BOXES):
             boxes.clear()  # a call that was not (yet) committed may have changed them in vain
         self._uncommitted = True

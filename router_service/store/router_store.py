@@ -1,9 +1,10 @@
 """The router's store: the mail writer, the reads, and the few writes that are not mail."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from chassis import idempotency
@@ -13,9 +14,10 @@ from chassis.write_transaction import CommitHook
 from router_service.domain.mail import Lease
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import ATTACHMENT, LEDGER, MESSAGE
-from router_service.store import policies, reads, spawns, topics
+from router_service.store import policies, reads, spawns, steps, topics
 from router_service.store.accepting import Rules
 from router_service.store.bulk import Bulk
+from router_service.store.database_clock import DatabaseClock
 from router_service.store.ending import LOG_NOTHING
 from router_service.store.letters import Letters
 from router_service.store.mail_handler import MailHandler
@@ -24,6 +26,7 @@ from router_service.store.mail_writer import MailWriter
 T = TypeVar("T")
 
 MIGRATIONS = "router_service.migrations"
+_CLOCK_AGE_S = 1.0
 
 _SWEPT = tuple(int(state) for state in sorted(TERMINAL - {MessageState.DEAD_LETTERED}))
 
@@ -31,9 +34,17 @@ _SWEPT = tuple(int(state) for state in sorted(TERMINAL - {MessageState.DEAD_LETT
 class RouterStore:
     """Made by `open`; belongs to the event loop that opened it."""
 
-    def __init__(self, database: Database, rules: Rules, clock: Clock, letters: Letters) -> None:
+    def __init__(
+        self,
+        database: Database,
+        rules: Rules,
+        clock: Clock,
+        letters: Letters,
+        database_clock: DatabaseClock | None = None,
+    ) -> None:
         self._database = database
-        self._clock = clock
+        self._database_clock = database_clock
+        clock = self._clock = database_clock or clock
         self.single_process = database.engine_name == "sqlite"
         handler = MailHandler(Bulk(database.engine_name), clock, rules, letters)
         self.unlogged = handler.unlogged
@@ -50,15 +61,29 @@ class RouterStore:
         letters: Letters,
         migrate: bool,
         commit_hook: CommitHook | None = None,
+        database_time: bool = False,
     ) -> "RouterStore":
-        """Opens the database; see `chassis.database.Database.open` for what may be wrong with it."""
+        """Opens the database; see `chassis.database.Database.open` for what may be wrong with it.
+
+        With `database_time`, a server's own clock says when leases end and messages are due; a file has none, and
+        belongs to this process anyway.
+        """
         database = await Database.open(
             url, migrations=MIGRATIONS, migrate=migrate, clock=clock, commit_hook=commit_hook
         )
-        return cls(database, rules, clock, letters)
+        if not database_time or database.engine_name == "sqlite":
+            return cls(database, rules, clock, letters)
+        database_clock = DatabaseClock()
+        await _read_clock(database, database_clock)
+        return cls(database, rules, clock, letters, database_clock)
 
     def now_us(self) -> int:
         return int(self._clock.now().timestamp() * 1e6)
+
+    async def keep_time(self) -> None:
+        """Looks at the database's clock, unless that was just done."""
+        if self._database_clock is not None and self._database_clock.age_s() > _CLOCK_AGE_S:
+            await _read_clock(self._database, self._database_clock)
 
     async def read(self, function: Callable[[Connection], T]) -> T:
         """Runs one of the functions of `router_service.store.reads`."""
@@ -121,7 +146,8 @@ class RouterStore:
     async def sweep(self, before_id: str, limit: int) -> int:
         """Removes ended messages with ids below `before_id`, but no dead letters, at most `limit`; returns how many.
 
-        As many of the children, publications and records of before then, and request ids that are past their time.
+        With them goes what belongs to them, as many of the children, publications and records of before then, and what
+        is past its time in the ledger of requests.
         """
         now = self._clock.now()
 
@@ -135,10 +161,22 @@ class RouterStore:
                 .where(columns.id < before_id, columns.state.in_(_SWEPT), columns.log_flags == LOG_NOTHING)
                 .limit(limit)
             )
-            return conn.execute(delete(MESSAGE).where(columns.id.in_(old))).rowcount
+            count = conn.execute(delete(MESSAGE).where(columns.id.in_(old))).rowcount
+            steps.sweep(conn, gone=count > 0)
+            return count
 
         return await self.write(write)
 
     @property
     def ledger(self) -> Any:  # noqa: ANN401 - a Table, which only this package may know
         return LEDGER
+
+
+async def _read_clock(database: Database, clock: DatabaseClock) -> None:
+    def look(conn: Connection) -> datetime:
+        found: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+        return found
+
+    before_s = clock.steady_s()
+    there = await database.read(look)
+    clock.told(there, before_s, clock.steady_s())

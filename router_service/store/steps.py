@@ -69,10 +69,10 @@ def recall(conn: Connection, runs: Sequence[tuple[str, str]]) -> dict[str, RunMe
     return {run: RunMemory(tuple(steps[run]), decisions.get(message_id, b"")) for run, message_id in runs}
 
 
-def sweep(conn: Connection) -> None:
-    """Forgets steps of runs that ended, and what belongs to messages that are gone."""
+def sweep(conn: Connection, *, gone: bool) -> None:
+    """Forgets steps of runs that ended and, when messages are `gone`, what belonged to them."""
     live = select(_M.run).where(_M.run == _S.run, _M.state.not_in(_TERMINAL))
     conn.execute(delete(RUN_STEP).where(~live.exists()))
-    for table in (JOINING, DECISION):
+    for table in (JOINING, DECISION) if gone else ():
         there = select(_M.id).where(_M.id == table.c.message_id)
         conn.execute(delete(table).where(~there.exists()))

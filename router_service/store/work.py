@@ -100,7 +100,7 @@ def bot_of(session: str) -> str:
 class Box:
     """A mailbox row, locked by this transaction."""
 
-    __slots__ = (*BOX_COLUMNS, "changed")
+    __slots__ = (*BOX_COLUMNS, "changed", "counted")
 
     session: str
     bot: str
@@ -135,6 +135,8 @@ class Box:
             self.joining,
         ) = row
         self.changed = False
+        # Messages that wait, as the counts of bots have it.
+        self.counted = self.queued + self.waiting
 
     def holds(self, run: str, epoch: int) -> bool:
         """Whether the live lease is the one of `run` with `epoch`."""
@@ -239,6 +241,9 @@ class Work:
         # Tasks of children that are at work, by message, and those that ended here: (child, end, reply text, reply).
         self.spawns: dict[str, OpenSpawn] = {}
         self.spawn_ends: list[tuple[OpenSpawn, EndedRun, str, str]] = []
+        # What waits for the bots that are sent to, and by how much this transaction changes it.
+        self.backlogs: dict[str, int] = {}
+        self.backlog_changes: dict[str, int] = {}
         self._bulk = bulk
         self._known_boxes = known_boxes
         self._updates: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
@@ -374,7 +379,13 @@ class Work:
         ]
         self._bulk.update(self.conn, MAILBOX, _BOX_UPDATE, rows)
         for box in self.boxes.values():
-            box.changed = False
+            if box.changed:
+                box.changed = False
+                waiting = box.queued + box.waiting
+                if waiting != box.counted:
+                    changes = self.backlog_changes
+                    changes[box.bot] = changes.get(box.bot, 0) + waiting - box.counted
+                    box.counted = waiting
         now_us = self.now_us
         self.batch.boxes = [
             BoxState(box.session, box.bot, box.lease_run is None, box.ready(now_us)) for box in self.boxes.values()

@@ -34,6 +34,7 @@ class RegistryStandIn(registry_service_pb2_grpc.RegistryServiceServicer):
             self.bots[name] = registry_service_pb2.GetBotResponse()
             self.bots[name].bot.name = name
             self.bots[name].bot.concurrency = 1000
+        self.watches = []
 
     async def GetBot(self, request, context):
         if self.down:
@@ -41,6 +42,19 @@ class RegistryStandIn(registry_service_pb2_grpc.RegistryServiceServicer):
         if request.name not in self.bots:
             raise NotFound("no such bot", reason="BOT_NOT_FOUND")
         return self.bots[request.name]
+
+    async def WatchBots(self, request, context):
+        told = asyncio.Queue()
+        self.watches.append(told)
+        while True:
+            yield await told.get()
+
+    def tell(self, **change):
+        """Tells the watchers of a change."""
+        frame = registry_service_pb2.WatchBotsResponse(phase=registry_service_pb2.WATCH_PHASE_CHANGES)
+        frame.changes.add(**change)
+        for told in self.watches:
+            told.put_nowait(frame)
 
 
 class SessionStandIn(session_service_pb2_grpc.SessionServiceServicer):

@@ -8,6 +8,7 @@ import pytest
 from router_world import Worker, World, draft, running, send, until
 
 from chassis.status import from_rpc_error
+from mobot.registry.v1 import bot_pb2
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.settings import RouterSettings
 
@@ -224,3 +225,42 @@ async def test_mail_for_a_bot_seen_before_is_taken_while_the_registry_is_away(wo
     await send(stub)
     code, reason = await refused(send(stub, session="bots/other/sessions/x"))
     assert (code, reason) == ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+
+
+async def test_a_deleted_bot_gets_no_more_mail_however_fresh_its_settings_are(world, stub):
+    await send(stub)
+    await until(lambda: world.registry.watches)
+    del world.registry.bots["bots/main"]
+    world.registry.tell(removed_bot="bots/main")
+    await until(lambda: world.router._bots.fresh("bots/main") is None)
+    assert await refused(send(stub)) == ("NOT_FOUND", "BOT_NOT_FOUND")
+
+
+async def test_a_bot_that_is_being_deleted_is_known_at_once(world, stub):
+    await send(stub)
+    await until(lambda: world.registry.watches)
+    bot = world.registry.bots["bots/main"].bot
+    bot.lifecycle = bot_pb2.BOT_LIFECYCLE_DELETED
+    world.registry.tell(bot=bot)
+    await until(lambda: world.router._bots.last("bots/main").deleted)
+    assert await refused(send(stub)) == ("FAILED_PRECONDITION", "BOT_DELETED")
+
+
+async def test_a_bot_s_backlog_has_a_limit_over_all_its_sessions_that_ends_as_it_is_worked_off(sqlite_url, clock):
+    async with running(World(sqlite_url, clock, settings=RouterSettings(bot_backlog_limit=3))) as world:
+        stub = world.stub()
+        for number in range(3):
+            await send(stub, session=f"bots/main/sessions/s{number}", idempotency_key=f"k{number}")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await send(stub, session="bots/main/sessions/s9")
+        error = from_rpc_error(caught.value)
+        assert (error.reason, error.retry_after_s) == ("BACKLOG_FULL", 5.0)
+        assert (await send(stub, session="bots/main/sessions/s0", idempotency_key="k0")).duplicate
+        await send(stub, session="bots/other/sessions/s")
+        await stub.CancelRun(router_service_pb2.CancelRunRequest(run="k1"))
+        await send(stub, session="bots/main/sessions/s9")
+        await world.restart()
+        assert await refused(send(world.stub(), session="bots/main/sessions/s8")) == (
+            "RESOURCE_EXHAUSTED",
+            "BACKLOG_FULL",
+        )

@@ -1,9 +1,11 @@
 """The store and what stands on it, on both engines."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from router_world import Worker, World, draft, running, send, until
+from sqlalchemy import func, select
 
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.convert.letters import LetterWriter
@@ -11,6 +13,7 @@ from router_service.domain.mail import NewMessage
 from router_service.ids import MessageIds
 from router_service.store import reads
 from router_service.store.accepting import Rules
+from router_service.store.database_clock import DatabaseClock
 from router_service.store.items import Grant, Leased, LoseLease, Offer, Send, Settle
 from router_service.store.router_store import RouterStore
 from router_service.store.ticket import Ticket
@@ -217,3 +220,38 @@ async def test_two_replicas_never_give_one_session_to_two_workers(postgresql_url
             assert len(set(seen)) == 120
             call_one.cancel()
             call_two.cancel()
+
+
+async def test_a_server_s_own_clock_says_when_leases_end(database_url, clock):
+    clock.advance(timedelta(days=400))
+    letters = LetterWriter(MessageIds(clock), max_attempts=5)
+    opened = await RouterStore.open(
+        database_url, rules=Rules(), clock=clock, letters=letters, migrate=True, database_time=True
+    )
+    try:
+        ours = int(clock.now().timestamp() * 1e6)
+        if opened.single_process:
+            assert opened.now_us() == ours
+            return
+        theirs = await opened.read(lambda conn: conn.execute(select(func.clock_timestamp())).scalar_one())
+        assert abs(opened.now_us() - int(theirs.timestamp() * 1e6)) < 30_000_000
+        send = Send(message=message(0))
+        await post(opened, send)
+        stored = await opened.read(lambda conn: reads.find_message(conn, message_id=send.id))
+        assert abs(stored.row["create_time"] - ours) > 86_400_000_000
+        await opened.keep_time()
+    finally:
+        await opened.close()
+
+
+def test_the_database_s_clock_counts_on_by_itself_and_believes_quick_answers_alone():
+    steady = [100.0]
+    clock = DatabaseClock(monotonic=lambda: steady[0])
+    there = datetime(2030, 1, 1, tzinfo=UTC)
+    clock.told(there, 99.0, 101.0)
+    steady[0] = 103.0
+    assert clock.now() == there + timedelta(seconds=3)
+    clock.told(there + timedelta(hours=1), 102.0, 103.0)
+    assert clock.now() == there + timedelta(seconds=3)
+    clock.told(there + timedelta(hours=1), 103.0, 103.0)
+    assert clock.now() == there + timedelta(hours=1)
