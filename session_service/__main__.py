@@ -85,6 +85,7 @@ async def compose(
         new_id=Uuid7Ids(clock),
         patience=Patience(settings.slow_after_s, settings.slow_events),
         retention_us=timedelta(days=settings.purge_after_days) // timedelta(microseconds=1),
+        import_limit=settings.import_max_mib * 1024 * 1024,
     )
 
     async def ready() -> bool:
@@ -106,7 +107,7 @@ async def compose(
     return Service(
         name="session",
         full_name="mobot.session.v1.SessionService",
-        servicer=SessionServicer(rooms),  # type: ignore[abstract]  # calls of later issues answer UNIMPLEMENTED
+        servicer=SessionServicer(rooms),
         register=session_service_pb2_grpc.add_SessionServiceServicer_to_server,
         ready=ready,
         end_watches=end_watches,

@@ -36,6 +36,7 @@ class SessionSettings(MobotSettings):
     purge_after_days: float = Field(
         30.0, ge=0, le=3650, description="Days a deleted session can be undeleted before its purge time."
     )
+    import_max_mib: int = Field(4_096, ge=1, description="MiB that an import may have, as sent and as unpacked.")
     index_delay_s: float = Field(
         0.5, ge=0, le=60, description="Seconds after an append until its words are indexed for search."
     )

@@ -26,7 +26,8 @@ Answer = TypeVar("Answer", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What the servicer works with. `retention_us`: microseconds until a deleted session may be purged."""
+    """What the servicer works with. `retention_us`: microseconds until a deleted session may be purged.
+    `import_limit`: bytes of an import, as sent and as unpacked."""
 
     store: Store
     hub: Hub
@@ -36,6 +37,7 @@ class Rooms:
     new_id: IdFactory
     patience: Patience
     retention_us: int
+    import_limit: int
 
 
 class Calls(session_service_pb2_grpc.SessionServiceServicer):
@@ -50,6 +52,7 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         self._new_id = rooms.new_id
         self._patience = rooms.patience
         self._retention_us = rooms.retention_us
+        self._import_limit = rooms.import_limit
         self._names: dict[str, SessionName] = {}
 
     def _visible(self, name: str, *, field: str = "name") -> str:

@@ -127,6 +127,11 @@ class Store:
         written: Written[T | Replayed] = await self._writer.submit(self._bulk_kind, _Write(act, claim))
         return written.value
 
+    async def write_unclaimed(self, act: Callable[[Transaction], T]) -> T:
+        """As `write_bulk`, for what carries an identity of its own."""
+        written: Written[T] = await self._writer.submit(self._bulk_kind, _Write(act, None))
+        return written.value
+
     async def derive(self, act: Callable[[Connection], T]) -> T:
         """Runs a write to what is made from the log, and to nothing else."""
         return await self._writer.run(act)

@@ -25,6 +25,7 @@ from session_service.domain.event import NewEvent, StoredEvent
 from session_service.domain.lifecycle import Change
 from session_service.domain.rules import Rules
 from session_service.domain.session import Head, Session, SessionState
+from session_service.domain.transfer import Line
 from session_service.models import EVENT, LOG_HEAD, PIN_LIFT, SESSION, TRANSCRIPT
 from session_service.store.rows import (
     HEAD_COLUMNS,
@@ -238,6 +239,18 @@ class Transaction:
         )
         self.events.append(stored)
         return stored
+
+    def add_restored(self, session: Session) -> None:
+        """A session that was elsewhere; its transcripts are written by the caller, its log by `restore`."""
+        self._new_sessions.append(session)
+
+    def restore(self, head: Head, transcript: int, line: Line) -> None:
+        """Adds a line of the log as it was elsewhere, of the transcript with this key."""
+        self._position = position = self._position + 1
+        sequence, uid, event_id, kind, run, time, payload = line
+        self._event_rows.append((position, head.pk, sequence, transcript, event_id, kind, run, time, payload))
+        stored = StoredEvent(position, head.pk, head.bot, head.session_id, sequence, uid, kind, run, time, payload)
+        self.events.append(stored)
 
     def record(self, session: Session, change: Change, actor: str) -> Session:
         """Adds one of the service's own events to the session's log."""
