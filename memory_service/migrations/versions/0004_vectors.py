@@ -25,6 +25,10 @@ _SQLITE = (
     "CREATE TRIGGER memory_fts_forget AFTER DELETE ON memory_fts_source BEGIN "
     "DELETE FROM memory_vector WHERE memory = old.pk; "
     "INSERT INTO memory_fts_gone(namespace, memory) VALUES (old.namespace, old.pk); END",
+    # What comes back has a key that such an index has passed long ago.
+    "CREATE TRIGGER memory_fts_back AFTER UPDATE OF delete_time ON memory "
+    "WHEN old.delete_time IS NOT NULL AND new.delete_time IS NULL BEGIN "
+    "INSERT INTO memory_fts_gone(namespace, memory) VALUES ('N' || new.namespace, new.pk); END",
 )
 _POSTGRESQL = (
     "CREATE TABLE memory_vector (seq BIGSERIAL NOT NULL PRIMARY KEY, vector_set BIGINT NOT NULL, "
