@@ -104,7 +104,7 @@ class Router:
         )
         tokens = PageTokens(page_secret)
         mailboxes = Mailboxes(store, self._dispatcher, self._waiting, guard, tokens)
-        interventions = Interventions(store, self._dispatcher, reader, self._waiting)
+        interventions = Interventions(store, self._dispatcher, reader, self._waiting, guard)
         self._watching = Watching(
             store,
             self._dispatcher.changes,

@@ -22,8 +22,10 @@ from router_service.domain import limits
 from router_service.domain.errors import NoDecisionPending
 from router_service.domain.state import LIVE, WAITING, MessageState
 from router_service.servicer.access import check_message, check_operator, check_session
+from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
 from router_service.store import reads
+from router_service.store.fan_items import Record
 from router_service.store.items import Cancel, GiveUp, Item, Operation, Resolve
 from router_service.store.reads import MessageQuery, StoredMessage
 from router_service.store.router_store import RouterStore
@@ -35,11 +37,14 @@ Response = TypeVar("Response", bound=Message)
 class Interventions:
     """Ends, brings back and decides."""
 
-    def __init__(self, store: RouterStore, dispatcher: Dispatcher, reader: DraftReader, waiting: Waiting) -> None:
+    def __init__(
+        self, store: RouterStore, dispatcher: Dispatcher, reader: DraftReader, waiting: Waiting, guard: Guard
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._reader = reader
         self._waiting = waiting
+        self._guard = guard
 
     async def cancel(
         self, request: router_service_pb2.CancelRunRequest, caller: Caller
@@ -59,7 +64,7 @@ class Interventions:
             done = [run for (_, run, _), part in zip(targets, parts, strict=True) if part.done]
             return router_service_pb2.CancelRunResponse(cancelled_runs=done)
 
-        return await self._operate(request, caller, parts, conclude)
+        return await self._operate(request, caller, "cancel", parts, conclude)
 
     async def resolve(
         self, request: router_service_pb2.ResolveRunRequest, caller: Caller
@@ -98,7 +103,12 @@ class Interventions:
                 # Last, because room that is set aside must be carried by an item that is posted.
                 part.offer = self._dispatcher.offer(part.session, part.successor.bot)
         return await self._operate(
-            request, caller, parts, lambda done: kind(redriven_count=_count(done)), strict=bool(request.messages)
+            request,
+            caller,
+            "redrive",
+            parts,
+            lambda done: kind(redriven_count=_count(done)),
+            strict=bool(request.messages),
         )
 
     async def discard(
@@ -114,7 +124,12 @@ class Interventions:
             session = (await self._waiting.find(message_id=message_id)).row["session"]
             parts.append(GiveUp(session=session, message_id=message_id))
         return await self._operate(
-            request, caller, parts, lambda done: kind(discarded_count=_count(done)), strict=bool(request.messages)
+            request,
+            caller,
+            "discard",
+            parts,
+            lambda done: kind(discarded_count=_count(done)),
+            strict=bool(request.messages),
         )
 
     async def _resolve(
@@ -137,7 +152,7 @@ class Interventions:
         bot = part.session[: part.session.index("/sessions/")]
         part.offer = self._dispatcher.offer(part.session, bot)
         # The answer is the message as it is then; the record says only that it was given.
-        await self._operate(request, caller, [part], lambda _parts: router_service_pb2.ResolveRunResponse())
+        await self._operate(request, caller, "resolve", [part], lambda _parts: router_service_pb2.ResolveRunResponse())
         if part.refusal is not None:
             raise part.refusal
 
@@ -176,20 +191,26 @@ class Interventions:
         self,
         request: Message,
         caller: Caller,
-        parts: Sequence[Item],
+        action: str,
+        parts: Sequence[Cancel | GiveUp | Resolve],
         conclude: Callable[[Sequence[Item]], Response],
         *,
         strict: bool = False,
     ) -> Response:
+        """Does the parts and puts each on record, all in one transaction."""
         ticket = Ticket()
         empty = conclude(())
+        records = [
+            Record(entry=self._guard.entry(caller, action, part.session, message=part.message_id), about=part)
+            for part in parts
+        ]
         item = Operation(
             method=empty.DESCRIPTOR.name,
             principal=caller.actor,
             request_id=getattr(request, "request_id", ""),
             fingerprint=idempotency.fingerprint(request),
-            parts=parts,
-            conclude=lambda done: conclude(done).SerializeToString(),
+            parts=(*parts, *records),
+            conclude=lambda done: conclude(done[: len(parts)]).SerializeToString(),
             strict=strict,
             ticket=ticket,
         )

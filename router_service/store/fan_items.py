@@ -6,6 +6,7 @@ from router_service.domain.mail import NewMessage
 from router_service.domain.spawning import NewSpawn, OpenSpawn
 from router_service.domain.state import MessageState
 from router_service.store.items import Item
+from router_service.store.policies import Entry
 
 
 @dataclass(slots=True, eq=False)
@@ -49,4 +50,12 @@ class Fire(Item):
     done: bool = False
 
 
-FAN_ITEMS = (PutSpawn, Publish, Fire)
+@dataclass(slots=True, eq=False)
+class Record(Item):
+    """Puts on record what was done by `about`, if it did something."""
+
+    entry: Entry = field(kw_only=True)
+    about: Item = field(kw_only=True)
+
+
+FAN_ITEMS = (PutSpawn, Publish, Fire, Record)

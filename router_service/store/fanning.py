@@ -9,9 +9,10 @@ from router_service.domain.errors import IdempotencyKeyReused, MailboxFull, Topi
 from router_service.domain.mail import NewMessage
 from router_service.domain.spawning import Cleanup, OpenSpawn, SpawnState
 from router_service.models import PUBLICATION, SCHEDULE, SPAWN, SUBSCRIPTION, TOPIC
+from router_service.store import policies
 from router_service.store.accepting import Rules, put
-from router_service.store.fan_items import Fire, Publish, PutSpawn
-from router_service.store.items import Item
+from router_service.store.fan_items import Fire, Publish, PutSpawn, Record
+from router_service.store.items import Cancel, Item
 from router_service.store.letters import Letters
 from router_service.store.spawns import insert_wish
 from router_service.store.work import Work
@@ -137,8 +138,16 @@ class Fanning:
         for spawn in item.spawns:
             insert_wish(work.conn, spawn, depth=0, parent_run="", now_us=work.now_us, due_us=work.now_us)
 
+    def record(self, work: Work, item: Record, _rules: Rules) -> None:
+        about = item.about
+        if about.refusal is None and (not isinstance(about, Cancel) or about.done):
+            work.records.append(item.entry)
+
     def announce(self, work: Work) -> None:
-        """Tells parents of the ends that this transaction brought about."""
+        """Tells parents of the ends that this transaction brought about, and writes what it put on record."""
+        records, work.records = work.records, []
+        if records:
+            policies.record(work.conn, *records)
         ends, work.spawn_ends = work.spawn_ends, []
         for spawn, ended, reply_text, reply_message in ends:
             result = reply_message

@@ -15,7 +15,7 @@ from router_service.store.accepting import Rules, send
 from router_service.store.backlogs import Backlogs
 from router_service.store.bulk import Bulk
 from router_service.store.deciding import resolve
-from router_service.store.fan_items import FAN_ITEMS, Fire, Publish, PutSpawn
+from router_service.store.fan_items import FAN_ITEMS, Fire, Publish, PutSpawn, Record
 from router_service.store.fanning import Fanning
 from router_service.store.items import (
     Begin,
@@ -103,6 +103,7 @@ class MailHandler:
             PutSpawn: fanning.put_spawn,
             Publish: fanning.publish,
             Fire: fanning.fire,
+            Record: fanning.record,
         }
 
     def __call__(self, conn: Connection, items: Sequence[Item]) -> Sequence[Item]:

@@ -62,19 +62,22 @@ def set_policy(conn: Connection, rules: Sequence[Rule], etag: str) -> StoredPoli
     return StoredPolicy(tuple(rules), version)
 
 
-def record(conn: Connection, entry: Entry) -> None:
-    conn.execute(
-        insert(AUDIT).values(
-            id=entry.id,
-            create_time=entry.create_us,
-            actor=entry.actor,
-            action=entry.action,
-            target=entry.target,
-            allowed=entry.allowed,
-            detail=entry.detail,
-            message=entry.message,
-        )
-    )
+def record(conn: Connection, *entries: Entry) -> None:
+    """At least one entry."""
+    rows = [
+        {
+            "id": entry.id,
+            "create_time": entry.create_us,
+            "actor": entry.actor,
+            "action": entry.action,
+            "target": entry.target,
+            "allowed": entry.allowed,
+            "detail": entry.detail,
+            "message": entry.message,
+        }
+        for entry in entries
+    ]
+    conn.execute(insert(AUDIT), rows)
 
 
 def entries(conn: Connection, *, actor: str, target: str, before: str, limit: int) -> list[Entry]:

@@ -11,6 +11,7 @@ from router_service.domain.state import MessageState
 from router_service.models import MAILBOX, MESSAGE
 from router_service.store.bulk import Bulk
 from router_service.store.items import Batch, BoxState, Offer
+from router_service.store.policies import Entry
 
 BOX_COLUMNS: Final = (
     "session",
@@ -240,6 +241,7 @@ class Work:
         self.watched = False
         # Tasks of children that are at work, by message, and those that ended here: (child, end, reply text, reply).
         self.spawns: dict[str, OpenSpawn] = {}
+        self.records: list[Entry] = []
         self.spawn_ends: list[tuple[OpenSpawn, EndedRun, str, str]] = []
         # What waits for the bots that are sent to, and by how much this transaction changes it.
         self.backlogs: dict[str, int] = {}

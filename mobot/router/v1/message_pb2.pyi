@@ -1377,7 +1377,7 @@ class AuditEntry(_message.Message):
     actor: _builtins.str
     """Who."""
     action: _builtins.str
-    """What: "send", "spawn", "read", "inject", "cancel", "redrive", "discard", "policy"."""
+    """What: "send", "spawn", "read", "inject", "cancel", "resolve", "redrive", "discard", "policy"."""
     target: _builtins.str
     """Target, a resource name."""
     allowed: _builtins.bool

@@ -176,3 +176,18 @@ async def test_a_bot_reads_anothers_mail_only_by_a_rule(world, stub):
     assert (await bot.GetMessage(get)).message.name == receipt.message
     assert len((await bot.ListMessages(look)).messages) == 1
     assert ("bots/main", "read", "bots/other/sessions/a", True) in await entries(stub)
+
+
+async def test_what_people_do_to_mail_is_on_record_once(world, stub):
+    worker = await Worker(stub).start()
+    receipt = await send(stub, max_attempts=1)
+    await worker.fail(await worker.delivery(), retryable=True)
+    redrive = pb.RedriveDeadLettersRequest(messages=[receipt.message], request_id="r")
+    for _ in range(2):
+        await stub.RedriveDeadLetters(redrive)
+    again = await worker.delivery()
+    await stub.CancelRun(pb.CancelRunRequest(run=again.message.run))
+    await stub.CancelRun(pb.CancelRunRequest(run=receipt.run))
+    found = (await stub.ListAuditEntries(pb.ListAuditEntriesRequest())).entries
+    done = [(e.action, e.message) for e in found if e.action not in ("send", "inject")]
+    assert done == [("cancel", again.message.name), ("redrive", receipt.message)]

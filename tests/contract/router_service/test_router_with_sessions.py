@@ -150,3 +150,94 @@ async def test_a_router_that_lost_its_database_raises_its_epochs_above_those_of_
     delivery = await worker.delivery()
     assert delivery.epoch > 3
     assert (await worker.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
+
+
+def wish(key, **fields):
+    spawn = message_pb2.Spawn(parent="bots/main/sessions/main", session_id=key, announce=True, **fields)
+    spawn.task.add(text="work")
+    spawn.session.label = f"label of {key}"
+    return router_service_pb2.SpawnSessionRequest(spawn=spawn, request_id=key)
+
+
+async def test_a_child_is_a_session_of_its_parent_and_is_archived_when_done(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub, "hello", session="bots/main/sessions/main", idempotency_key="k")
+    await worker.complete(await worker.delivery())
+    cleanup = message_pb2.SPAWN_CLEANUP_ARCHIVE
+    answer = await stub.SpawnSession(wish("thread:plan", cleanup=cleanup))
+    assert answer.created
+    assert (await stub.SpawnSession(wish("thread:plan", cleanup=cleanup))).receipt.duplicate
+    child = await world.session(answer.receipt.session)
+    assert (child.parent, child.created_via, child.spawn_depth) == ("bots/main/sessions/main", "spawn", 1)
+    assert child.label == "label of thread:plan"
+    await worker.complete(await worker.delivery(), "planned")
+    result = await worker.delivery()
+    assert result.message.draft.parts[0].text == "planned"
+    await worker.complete(result)
+    while (await world.session(answer.receipt.session)).state != session_pb2.SESSION_STATE_ARCHIVED:
+        await world.advance(3)
+        await until(lambda: True)
+    assert [e.WhichOneof("payload") for e in await world.log(answer.receipt.session)][:3] == [
+        "message",
+        "run_started",
+        "run_finished",
+    ]
+
+
+async def test_a_forked_child_has_read_what_its_parent_has(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub, "the secret is 7", session="bots/main/sessions/main", idempotency_key="k")
+    await worker.complete(await worker.delivery())
+    await ended_in(world, "bots/main/sessions/main", 1)
+    forked = message_pb2.SPAWN_CONTEXT_FORKED
+    answer = await stub.SpawnSession(wish("fork", context=forked))
+    assert answer.created
+    await worker.complete(await worker.delivery(), "it is 7")
+    await ended_in(world, answer.receipt.session, 1)
+    texts = [e.message.parts[0].text for e in await world.log(answer.receipt.session) if e.HasField("message")]
+    assert texts[0] == "the secret is 7"
+    assert texts[-1] == "work"
+
+
+async def test_a_thread_goes_on_is_refused_or_begins_anew(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    first = (await stub.SpawnSession(wish("thread:t"))).receipt
+    await worker.complete(await worker.delivery())
+    await worker.complete(await worker.delivery())
+    uid = (await world.session(first.session)).uid
+    request = wish("thread:t")
+    request.request_id = "second"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SpawnSession(request)
+    assert from_rpc_error(caught.value).reason == "SESSION_ALREADY_EXISTS"
+    request.spawn.conflict_policy = message_pb2.SPAWN_CONFLICT_POLICY_USE_EXISTING
+    assert not (await stub.SpawnSession(request)).created
+    assert (await world.session(first.session)).uid == uid
+    await worker.complete(await worker.delivery())
+    await worker.complete(await worker.delivery())
+    request.request_id = "third"
+    request.spawn.conflict_policy = message_pb2.SPAWN_CONFLICT_POLICY_REPLACE
+    await stub.SpawnSession(request)
+    assert (await world.session(first.session)).uid != uid
+    # What a person protects is not replaced.
+    await worker.complete(await worker.delivery())
+    await worker.complete(await worker.delivery())
+    protect = session_service_pb2.UpdateSessionRequest()
+    protect.session.name, protect.session.persistent = first.session, True
+    protect.update_mask.paths.append("persistent")
+    await world.session_stub.UpdateSession(protect)
+    request.request_id = "fourth"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SpawnSession(request)
+    assert from_rpc_error(caught.value).reason == "SESSION_PERSISTENT"
+
+
+async def ended_in(world, session, count):
+    async def count_ends():
+        return sum(event.HasField("run_finished") for event in await world.log(session))
+
+    while await count_ends() < count:
+        await until(lambda: True)
