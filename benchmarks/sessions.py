@@ -150,8 +150,8 @@ def _key(number: int) -> str:
     return f"agent:main:bench:{number}"
 
 
-def _labelled(number: int) -> tuple[str, dict[str, object]]:
-    return "sessions.patch", {"key": _key(number), "icon": f"star{uuid.uuid4().int % 1000}"}
+def _patched(number: int) -> tuple[str, dict[str, object]]:
+    return "sessions.patch", {"key": _key(number), "thinkingLevel": random.choice(("low", "medium", "high"))}
 
 
 _REQUESTS: tuple[tuple[str, Callable[[int], tuple[str, dict[str, object]]], str], ...] = (
@@ -163,7 +163,7 @@ _REQUESTS: tuple[tuple[str, Callable[[int], tuple[str, dict[str, object]]], str]
         lambda _: ("sessions.list", {"limit": 50, "includeDerivedTitles": True, "includeLastMessage": True}),
         "time",
     ),
-    ("patch", _labelled, "time"),
+    ("patch", _patched, "time"),
     ("reset", lambda number: ("sessions.reset", {"key": _key(number)}), "time"),
     ("history", lambda number: ("chat.history", {"sessionKey": _key(number)}), "time"),
 )
