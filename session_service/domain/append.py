@@ -75,6 +75,8 @@ def advance(head: Head, event: NewEvent, now: int) -> None:
     elif kind is EventKind.RUN_FINISHED:
         _finish_run(head, event, now)
     elif kind is EventKind.DECISION_REQUESTED:
+        # Nobody works on it until it is answered, and then it starts again.
+        head.active_runs = tuple(run for run in head.active_runs if run != event.run)
         head.status = SessionStatus.NEEDS_DECISION
     elif kind is EventKind.SUMMARY and isinstance(detail, Summary):
         head.summary_sequence = head.last_sequence

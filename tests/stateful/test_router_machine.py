@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings, stateful
 from hypothesis import strategies as st
@@ -13,16 +14,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract" / "route
 
 from router_world import Worker, sqlite_world
 
+from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
 
 SESSIONS = tuple(f"bots/main/sessions/s{number}" for number in range(3))
+ENQUEUE, STEER, COLLECT = message_pb2.BUSY_MODE_ENQUEUE, message_pb2.BUSY_MODE_STEER, message_pb2.BUSY_MODE_COLLECT
 ENDS = ("SUCCEEDED", "FAILED", "CANCELLED", "DEAD_LETTERED")
 
 pytestmark = pytest.mark.stateful
 
 
 class RouterMachine(stateful.RuleBasedStateMachine):
-    """`accepted` maps runs to their sessions in order of acceptance; `held` is what the worker has in hand."""
+    """`accepted` maps runs to their sessions in order of acceptance; `held` is what the worker has in hand, `steps`
+    what runs were told is remembered, `asked` those that a person must decide about."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +34,8 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory(prefix="mobot-router-")
         self.accepted = {}
         self.held = {}
-        self.priorities = set()
+        self.steps = {}
+        self.asked = set()
         self.number = 0
         self.worker = None
         self.world = sqlite_world(Path(self.directory.name))
@@ -44,15 +49,16 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         sessions=st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=4),
         attempts=st.integers(1, 3),
         twice=st.booleans(),
+        mode=st.sampled_from((ENQUEUE, ENQUEUE, STEER, COLLECT)),
     )
-    def send(self, sessions, attempts, twice):
+    def send(self, sessions, attempts, twice, mode):
         for session in sessions:
-            self._send_one(session, attempts, twice)
+            self._send_one(session, attempts, twice, mode)
 
-    def _send_one(self, session, attempts, twice):
+    def _send_one(self, session, attempts, twice, mode):
         self.number += 1
         key = f"k{self.number:03}"
-        draft = message_pb2.MessageDraft(session=session, idempotency_key=key, max_attempts=attempts)
+        draft = message_pb2.MessageDraft(session=session, idempotency_key=key, max_attempts=attempts, mode=mode)
         draft.parts.add(text=key)
         request = router_service_pb2.SendMessageRequest(message=draft)
         for _ in range(1 + twice):
@@ -71,7 +77,22 @@ class RouterMachine(stateful.RuleBasedStateMachine):
             self.run(self.worker.cut())
             self.worker = None
 
-    @stateful.rule(how=st.sampled_from(("complete", "retry", "fail")), count=st.integers(1, 4))
+    @stateful.rule()
+    def take_in(self):
+        """Running turns take in what was handed to them."""
+        if self.worker is not None:
+            self.run(self._take_in())
+
+    @stateful.rule(count=st.integers(1, 2))
+    def remember(self, count):
+        if self.worker is not None:
+            self.run(self._remember(count))
+
+    @stateful.rule()
+    def decide(self):
+        self.run(self._decide())
+
+    @stateful.rule(how=st.sampled_from(("complete", "retry", "fail", "ask")), count=st.integers(1, 4))
     def work(self, how, count):
         self.run(self._work(how, count))
 
@@ -125,7 +146,42 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         await asyncio.sleep(0.004)
         while not self.worker.deliveries.empty():
             delivery = self.worker.deliveries.get_nowait()
-            self.held[delivery.message.run] = delivery.epoch
+            run = delivery.message.run
+            self.held[run] = delivery.epoch
+            assert [step.step for step in delivery.steps] == self.steps.get(run, [])
+            assert {message.joined_run for message in delivery.collected} <= {run}
+
+    async def _take_in(self):
+        await self._take()
+        while not self.worker.steerings.empty():
+            steering = self.worker.steerings.get_nowait()
+            if self.held.get(steering.run) == steering.epoch:
+                await self.worker.take_in(steering)
+
+    async def _remember(self, count):
+        await self._take()
+        if not self.held:
+            return
+        run, epoch = next(iter(self.held.items()))
+        for _ in range(count):
+            known = self.steps.setdefault(run, [])
+            step = message_pb2.RunStep(run=run, epoch=epoch, step=f"step {len(known)}", result=b"x")
+            await self.worker.send(steps=[step])
+            receipt = await self.worker.receipts.get()
+            if not receipt.HasField("refusal"):
+                known.append(step.step)
+
+    async def _decide(self):
+        stub = self.world.stub()
+        for run in sorted(self.asked):
+            request = router_service_pb2.ResolveRunRequest(run=run)
+            request.decision.answer = "go on"
+            try:
+                await stub.ResolveRun(request)
+            except grpc.aio.AioRpcError as error:
+                if from_rpc_error(error).reason != "NO_DECISION_PENDING":  # else it was cancelled meanwhile
+                    raise
+        self.asked.clear()
 
     async def _work(self, how, count):
         worker = self.worker
@@ -139,8 +195,13 @@ class RouterMachine(stateful.RuleBasedStateMachine):
             if how == "complete":
                 await worker.send(completions=[message_pb2.Completion(run=run, epoch=epoch)])
             else:
-                await worker.send(failures=[message_pb2.Failure(run=run, epoch=epoch, retryable=how == "retry")])
-            await worker.settlement()
+                failure = message_pb2.Failure(run=run, epoch=epoch, retryable=how == "retry")
+                if how == "ask":
+                    failure.decision_request.question = "Shall it go on?"
+                await worker.send(failures=[failure])
+            settlement = await worker.settlement()
+            if settlement.state == message_pb2.MESSAGE_STATE_NEEDS_DECISION:
+                self.asked.add(run)
             del self.held[run]
 
     async def _restart(self, *, kill):
@@ -159,6 +220,7 @@ class RouterMachine(stateful.RuleBasedStateMachine):
         for _ in range(300):
             if len(self._ended()) == len(self.accepted):
                 return
+            await self._decide()
             await self._take()
             done = [message_pb2.Completion(run=run, epoch=epoch) for run, epoch in self.held.items()]
             if not done:
@@ -191,7 +253,7 @@ class RouterMachine(stateful.RuleBasedStateMachine):
                 if event.HasField("run_started"):
                     assert active <= {event.run}
                     active = {event.run}
-                elif event.HasField("run_finished"):
+                elif event.HasField("run_finished") or event.HasField("decision_requested"):
                     active.discard(event.run)
 
 

@@ -191,3 +191,15 @@ def test_an_update_says_which_fields_changed():
     assert lifecycle.update(before, before.fields, 9) == (before, ())
     with pytest.raises(errors.LabelRequired):
         lifecycle.update(before, replace(before.fields, label="", persistent=True), 9)
+
+
+def test_a_run_that_waits_for_a_person_is_not_at_work():
+    row = head()
+    advance(row, started("r1"), 1)
+    advance(row, event(EventKind.DECISION_REQUESTED, "r1"), 2)
+    assert (row.status, row.active_runs) == (SessionStatus.NEEDS_DECISION, ())
+    advance(row, started("r2"), 3)
+    advance(row, ended("r2", RunOutcome.SUCCEEDED), 4)
+    assert row.status is SessionStatus.SUCCEEDED
+    advance(row, started("r1"), 5)
+    assert (row.status, row.active_runs) == (SessionStatus.RUNNING, ("r1",))
