@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, help="List, create, change and delete sessions.", invoke_without_command=True)
+from mobot_cli.commands import session_algebra, session_files
+
+app = typer.Typer(
+    add_completion=False,
+    help="List, create, change, search, fork, merge, share, export and import sessions.",
+    invoke_without_command=True,
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SessionArgument = Annotated[str, typer.Argument(help="BOT, BOT/SESSION or agent:BOT:SESSION.")]
 
@@ -218,3 +224,12 @@ def restore(session: SessionArgument) -> None:
         printing.print_line(f"{answer.session.key} is back.")
 
     services.run(command)
+
+
+app.command("export")(session_files.export_session)
+app.command("import")(session_files.import_sessions)
+app.command()(session_algebra.fork)
+app.command()(session_algebra.merge)
+app.command()(session_algebra.search)
+app.command()(session_algebra.usage)
+app.add_typer(session_algebra.share_app, name="share")

@@ -33,8 +33,8 @@ _ENDINGS = {
 _KINDS = {session_service_pb2.ImportFormat.Value(kind.value): kind for kind in Kind}
 _WAY_BACK = (
     "Nothing was read but the bytes that were sent, and nothing but new sessions was written. To go back: "
-    "delete and purge the sessions that this report names (mobot sessions delete, then purge), or stop mobot and "
-    "put back the copy of session.sqlite3 that was made before. The source is as it was."
+    "delete the sessions that this report names (mobot sessions delete; they are purged after a while), or stop mobot "
+    "and put back the copy of session.sqlite3 that was made before. The source is as it was."
 )
 
 
