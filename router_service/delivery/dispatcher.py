@@ -254,6 +254,27 @@ class Dispatcher:
             offer = Offer(attachment.number, attachment.worker, bot, attachment.pull_lease_us)
             self._mail.post(Grant(session=session, bot=bot, offer=offer))
 
+    # Other replicas, by way of the relay.
+
+    def held_leases(self) -> list[LiveLease]:
+        """Those that streams of this process have and their sessions' logs know."""
+        return [live for live in self._live.values() if live.opened and live.attachment]
+
+    def stop(self, live: LiveLease, reason: str) -> None:
+        """Somebody asked for the end of the run."""
+        attachment = self.room.attachments.get(live.attachment)
+        if attachment is not None:
+            attachment.stop(live, reason, lost=False)
+
+    def lost(self, live: LiveLease) -> None:
+        """The lease was taken away: its worker shall write nothing more."""
+        attachment = self.room.attachments.get(live.attachment)
+        if self._live.get(live.lease.run) is not live:
+            return
+        self._end(live.lease.run, {})
+        if attachment is not None:
+            attachment.stop(live, "the lease is lost", lost=True)
+
     # The opener reports.
 
     def opened(self, live: LiveLease, sequence: int) -> None:

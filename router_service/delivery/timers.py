@@ -13,6 +13,7 @@ from functools import partial
 from chassis.errors import AppError
 from router_service.bots import Bots
 from router_service.delivery.dispatcher import Dispatcher
+from router_service.delivery.relay import Relay
 from router_service.delivery.waiters import RunWaiters
 from router_service.store import reads
 from router_service.store.items import Due, LoseLease
@@ -53,6 +54,7 @@ class Timers:
         self._refresh_s = refresh_s
         self._retention_us = retention_us
         self._oldest_id = oldest_id
+        self._relay = Relay(store, dispatcher)
         self._bell = asyncio.Event()
         self._closing = False
         self._next_us = 0
@@ -98,7 +100,7 @@ class Timers:
         return wait_s
 
     async def _renew(self, now_us: int) -> None:
-        if now_us - self._renewed_us < self._lease_us // 3:
+        if abs(now_us - self._renewed_us) < self._lease_us // 3:  # a clock may be set back
             return
         self._renewed_us = now_us
         attachments = self._dispatcher.current_attachments()
@@ -141,7 +143,7 @@ class Timers:
 
     async def _look_around(self, now_us: int) -> None:
         """What no due time tells: other replicas' mail and ends, bots that may work again, old messages."""
-        if now_us - self._refreshed_us >= self._refresh_s * 1e6:
+        if abs(now_us - self._refreshed_us) >= self._refresh_s * 1e6:
             self._refreshed_us = now_us
             await self._bots.refresh(self._dispatcher.room.served_bots())
             await self._dispatcher.look_for_mail()
@@ -151,6 +153,7 @@ class Timers:
             runs = list(self._waiters.runs())
             for run in await self._store.read(lambda conn: reads.find_ended(conn, runs)) if runs else ():
                 self._waiters.notify(run)
-        if now_us - self._swept_us >= _SWEEP_S * 1e6:
+            await self._relay.look()
+        if abs(now_us - self._swept_us) >= _SWEEP_S * 1e6:
             self._swept_us = now_us
             await self._store.sweep(self._oldest_id(now_us - self._retention_us), _SWEEP_PAGE)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, func, literal_column, or_, select
 
-from router_service.domain.mail import AskedRun, EndedRun, Lease, RetryingRun
+from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, RetryingRun
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import ATTACHMENT, DECISION, JOINING, MAILBOX, MESSAGE
 from router_service.store.ending import LOG_NOTHING, LOG_QUESTION, LOG_RETRY
@@ -116,6 +116,38 @@ def joined_messages(conn: Connection, run: str) -> list[tuple[str, str, bytes]]:
         joined.where(JOINING.c.run == run, literal_column("joining.state = 2"))
     )  # as the index says it
     return [(row.id, row.run, bytes(row.draft)) for row in found]
+
+
+def lease_states(conn: Connection, sessions: Sequence[str]) -> dict[str, tuple[str, int, bool]]:
+    """By session: the run that has the lease (empty for none), the epoch, and whether it shall stop."""
+    rows = conn.execute(select(_B.session, _B.lease_run, _B.epoch, _B.cancel_time).where(_B.session.in_(sessions)))
+    return {row.session: (row.lease_run or "", row.epoch, row.cancel_time is not None) for row in rows}
+
+
+def offered_messages(conn: Connection, runs: Sequence[str]) -> list[tuple[str, JoinedMessage]]:
+    """Messages that wait to be taken in by the turns of these runs, in order."""
+    offered = (
+        select(JOINING.c.run.label("host"), _M.id, _M.run, _M.session, _M.sender, _M.create_time)
+        .add_columns(_M.origin_id, _M.origin_run)
+        .join(MESSAGE, _M.id == JOINING.c.message_id)
+        .where(JOINING.c.run.in_(runs), JOINING.c.state == WAITS, _M.state == 2)
+        .order_by(_M.id)
+    )
+    return [
+        (
+            row.host,
+            JoinedMessage(
+                message_id=row.id,
+                run=row.run,
+                session=row.session,
+                sender=row.sender,
+                create_us=row.create_time,
+                origin_id=row.origin_id or "",
+                origin_run=row.origin_run or "",
+            ),
+        )
+        for row in conn.execute(offered)
+    ]
 
 
 def find_question(conn: Connection, message_id: str) -> tuple[int, bytes] | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from router_world import Worker, World, draft, running, send, until
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.convert.letters import LetterWriter
@@ -255,3 +255,90 @@ def test_the_database_s_clock_counts_on_by_itself_and_believes_quick_answers_alo
     assert clock.now() == there + timedelta(seconds=3)
     clock.told(there + timedelta(hours=1), 103.0, 103.0)
     assert clock.now() == there + timedelta(hours=1)
+
+
+async def test_what_another_replica_is_told_reaches_the_worker(postgresql_url, clock):
+    async with running(World(postgresql_url, clock)) as first:
+        second = World(postgresql_url, clock)
+        second.sessions = first.sessions
+        async with running(second):
+            worker = await Worker(first.stub()).start()
+            await send(second.stub(), "long", idempotency_key="k")
+            await first.router.timers.tick()
+            delivery = await worker.delivery()
+            await send(second.stub(), "mind the step", idempotency_key="s", mode=message_pb2.BUSY_MODE_STEER)
+            await first.router.timers.tick()
+            steering = await worker.steering()
+            assert (steering.run, steering.message.run) == ("k", "s")
+            await worker.take_in(steering)
+            await second.stub().CancelRun(router_service_pb2.CancelRunRequest(run="k"))
+            await first.router.timers.tick()
+            assert (await asyncio.wait_for(worker.cancellations.get(), 40)).run == "k"
+            clock.advance(timedelta(seconds=6))
+            await second.router.timers.tick()  # the worker did not stop: its lease is taken away there
+            for _ in range(2):
+                await first.router.timers.tick()
+            assert (await asyncio.wait_for(worker.cancellations.get(), 40)).lease_lost
+            for run in ("k", "s"):
+                got = await first.stub().GetMessage(router_service_pb2.GetMessageRequest(run=run))
+                assert got.message.state == message_pb2.MESSAGE_STATE_CANCELLED
+            assert (await worker.complete(delivery)).refusal.reason == "RUN_ENDED"
+
+
+async def test_turns_join_and_part_on_both_engines(database_url, clock):
+    async with running(World(database_url, clock)) as world:
+        stub = world.stub()
+        worker = await Worker(stub).start()
+        await send(stub, idempotency_key="k")
+        delivery = await worker.delivery()
+        await send(stub, idempotency_key="s", mode=message_pb2.BUSY_MODE_STEER)
+        for number in range(3):
+            await send(stub, idempotency_key=f"c{number}", mode=message_pb2.BUSY_MODE_COLLECT)
+        await worker.take_in(await worker.steering())
+        assert not (await worker.remember(delivery, "book", b"\x00\xff")).HasField("refusal")
+        await worker.fail(delivery, retryable=True)
+        await world.advance(61)
+        again = await worker.delivery()
+        assert ([m.run for m in again.collected], [s.result for s in again.steps]) == (["s"], [b"\x00\xff"])
+        failure = message_pb2.Failure(run="k", epoch=again.epoch)
+        failure.decision_request.question = "?"
+        await worker.send(failures=[failure])
+        assert (await worker.settlement()).state == message_pb2.MESSAGE_STATE_NEEDS_DECISION
+        own = await worker.delivery()
+        assert own.message.run == "s"
+        request = router_service_pb2.ResolveRunRequest(run="k", request_id="r")
+        request.decision.answer = "yes"
+        await stub.ResolveRun(request)
+        await stub.ResolveRun(request)
+        await worker.complete(own)
+        resumed = await worker.delivery()
+        assert (resumed.message.run, resumed.decision.answer) == ("k", "yes")
+        await worker.complete(resumed)
+        collected = await worker.delivery()
+        assert [collected.message.run, *(m.run for m in collected.collected)] == ["c0", "c1", "c2"]
+        await worker.fail(collected)
+        await until(lambda: len(world.sessions.outcomes(A)) == 5)
+        assert world.sessions.outcomes(A)["c2"] == "FAILED"
+
+
+async def test_old_steps_and_questions_go_with_their_messages(database_url, clock):
+    async with running(World(database_url, clock)) as world:
+        stub = world.stub()
+        worker = await Worker(stub).start()
+        await send(stub, idempotency_key="k", mode=message_pb2.BUSY_MODE_COLLECT)
+        delivery = await worker.delivery()
+        await worker.remember(delivery, "book", b"x")
+        await worker.complete(delivery)
+        await until(lambda: world.sessions.outcomes(A) == {"k": "SUCCEEDED"})
+        store = world.router._store
+
+        async def rows(table):
+            return await store.read(lambda conn: conn.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+        assert [await rows(table) for table in ("run_step", "joining", "message")] == [1, 1, 1]
+        await until(lambda: not store.unlogged)
+        clock.advance(timedelta(days=31))
+        await world.router.timers.tick()
+        clock.advance(timedelta(days=1))
+        await world.router.timers.tick()
+        assert [await rows(table) for table in ("run_step", "joining", "message")] == [0, 0, 0]
