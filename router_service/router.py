@@ -10,11 +10,11 @@ from chassis.paging import PageTokens
 from chassis.write_transaction import CommitHook
 from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
-from router_service.bot_watch import BotWatch
 from router_service.bots import Bots
 from router_service.convert.drafts import DraftReader
 from router_service.convert.letters import LetterWriter
 from router_service.convert.spawns import SpawnReader
+from router_service.delivery.bot_watch import BotWatch
 from router_service.delivery.changes import Changes
 from router_service.delivery.chores import Chores
 from router_service.delivery.dispatcher import Dispatcher
