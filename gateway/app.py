@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from chassis.telemetry import Telemetry
 from gateway.api.http import RestApi
 from gateway.edge import Edge
+from gateway.shared_page import SharedPages
 from gateway.socket_adapter import UvicornSocket
 
 Readiness = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -32,7 +33,13 @@ _SECURITY_HEADERS = {
 
 
 def create_app(
-    edge: Edge, *, api: RestApi, readiness: Readiness, telemetry: Telemetry, control_ui_dir: Path | None = None
+    edge: Edge,
+    *,
+    api: RestApi,
+    shared: SharedPages,
+    readiness: Readiness,
+    telemetry: Telemetry,
+    control_ui_dir: Path | None = None,
 ) -> Starlette:
     """Routes. With `control_ui_dir` the OpenClaw Control UI is at / and the built-in page at /mobot."""
 
@@ -65,6 +72,7 @@ def create_app(
         Route("/readyz", readyz),
         Route("/metrics", metrics),
         Route("/mobot", built_in_page),
+        Route("/share/{token}", shared.page),
         Mount("/v1", _Whole(api)),
     ]
     if control_ui_dir is None:

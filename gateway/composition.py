@@ -34,12 +34,14 @@ from gateway.keys import MAIN, Keys
 from gateway.mail import Mail
 from gateway.methods.agents import AgentMethods
 from gateway.methods.chat import ChatMethods
+from gateway.methods.finding import FindingMethods
 from gateway.methods.session_changes import SessionChangeMethods
 from gateway.methods.sessions import SessionMethods
 from gateway.methods.small import SmallMethods, health_snapshot
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.shared_page import SharedPages
 from gateway.streams import Streams
 from gateway.web_server import WebServer, bind, create_server
 from mobot.memory.v1 import memory_service_pb2_grpc
@@ -146,6 +148,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         api=RestApi(ENDPOINTS, calls, gate, metrics),
         readiness=readiness,
         telemetry=telemetry,
+        shared=SharedPages(sessions),
         control_ui_dir=settings.gateway_control_ui_dir,
     )
     return Gateway(app, hub, services, settings)
@@ -159,6 +162,7 @@ def _dispatcher(services: Services, calls: Calls, version: str, metrics: Gateway
             *SessionChangeMethods(services).table(),
             *ChatMethods(services, agents).table(),
             *agents.table(),
+            *FindingMethods(services).table(),
             *SmallMethods(services, version=version).table(),
             *ApiMethods(ENDPOINTS, calls, services.bots).table(),
         ),
