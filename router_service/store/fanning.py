@@ -17,6 +17,7 @@ from router_service.store.letters import Letters
 from router_service.store.spawns import insert_wish
 from router_service.store.work import Work
 
+_LOADED: Final = frozenset({PutSpawn, Publish, Fire})
 _OPEN: Final = ("id", "run", "message_id", "session", "parent", "announce", "cleanup")
 
 
@@ -34,7 +35,7 @@ class Fanning:
 
     def load(self, work: Work, items: Sequence[Item], sessions: set[str], runs: list[str]) -> None:
         """Adds the mailboxes that the items and the ends of children will write to."""
-        for item in items:
+        for item in [item for item in items if type(item) in _LOADED]:  # few, and asked for each message
             if isinstance(item, PutSpawn):
                 runs.append(item.message.run)
                 sessions.update(filter(None, (item.message.session, item.spawn.parent)))

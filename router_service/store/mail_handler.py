@@ -59,6 +59,7 @@ from router_service.store.steps import remember
 from router_service.store.work import Box, Work
 
 _MAX_BOXES = 20_000
+_WITHOUT_SESSION = (Logged, *FAN_ITEMS)
 
 _Step = Callable[[Work, Any, Rules], None]
 
@@ -167,7 +168,7 @@ def _load(work: Work, items: Sequence[Item], fanning: Fanning) -> None:
             for message in (*mail, *(reply for _, reply in item.joined_replies)) if item.joined_replies else mail:
                 sessions.add(message.session)
                 runs.append(message.run)
-        elif not isinstance(item, (Logged, *FAN_ITEMS)):
+        elif not isinstance(item, _WITHOUT_SESSION):
             sessions.add(cast(Grant, item).session)
             if isinstance(item, (Cancel, Due, StopAsking, GiveUp, Join, Resolve)):
                 ids.append(item.message_id)
