@@ -11,6 +11,10 @@ from chassis import errors, resource_names
 from mobot.router.v1 import message_pb2, router_service_pb2
 
 MAX_WAIT_S = 600.0
+TASK_TYPE = "mobot.spawn"
+"""The type of a message that is the task of a spawned session: what it says is to be done."""
+RESULT_TYPE = "mobot.spawn.result"
+"""The type of the message that tells a parent what came of a child's task."""
 _ONE_WAIT_S = 30.0
 
 

@@ -13,6 +13,7 @@ import orjson
 from bot_runner.hosted_bot import HostedBot
 from bot_runner.tools.catalog import tools_of
 from bot_sdk.errors import Permanent, Retryable
+from bot_sdk.mail import TASK_TYPE
 from bot_sdk.steps import Json
 from bot_sdk.turn import Turn
 
@@ -65,7 +66,7 @@ class EchoBrain:
 
     async def _answer(self, turn: Turn) -> str:
         text = turn.text.strip()
-        if turn.message.from_session:
+        if turn.message.from_session and turn.message.type != TASK_TYPE:
             # Another bot's words are no commands: what it says must not make us act.
             return f"{self._name} here. {turn.message.source} says: {text}"
         mail = _MAIL.fullmatch(text)

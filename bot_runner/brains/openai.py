@@ -21,6 +21,7 @@ from bot_runner.recall import recall
 from bot_runner.reflection import Fact
 from bot_runner.tools.catalog import tools_of
 from bot_sdk.errors import Permanent
+from bot_sdk.mail import TASK_TYPE
 from bot_sdk.model import Consumption, Entry, Recollection, Said
 from bot_sdk.steps import CommittedCall, ToolAnswer
 from bot_sdk.turn import Turn
@@ -69,7 +70,7 @@ class OpenaiBrain:
             instructions=self._instructions(turn, recalled),
             summary=context.summary,
             history=context.history,
-            message=replace(turn.message, text=turn.text),
+            message=replace(turn.message, text=turn.text, source="" if _is_task(turn) else turn.message.source),
         )
         used = Consumption()
         if await self._go_on_behind(turn, transcript):
@@ -183,11 +184,17 @@ class OpenaiBrain:
         profile = self._bot.profile
         key = resource_names.parse_session(turn.session).key
         parts = [f"You are {profile.title}, the bot {profile.id!r}. This is your session {key}."]
-        if turn.message.from_session:
+        if _is_task(turn):
+            parts.append(f"You were given a task. Your answer is the result, and goes to {turn.message.source}.")
+        elif turn.message.from_session:
             parts.append(
                 f"Another bot wrote to you. If nothing needs to be said to it, answer {REPLY_SKIP} and no more."
             )
         return "\n\n".join([*parts, *filter(None, (profile.instructions, recalled.text()))])
+
+
+def _is_task(turn: Turn) -> bool:
+    return turn.message.type == TASK_TYPE
 
 
 def _sum(used: Consumption, answer: "Round") -> Consumption:

@@ -82,6 +82,10 @@ def create(
     api_key_env: Annotated[str, typer.Option(help="openai: NAME of the runner's variable that holds the key.")] = "",
     instructions: Annotated[str, typer.Option(help="Standing instructions put before every turn.")] = "",
     word_delay_ms: Annotated[int, typer.Option(help="echo: pause between words.", min=0, max=60_000)] = 30,
+    recall_budget: Annotated[
+        int | None, typer.Option(help="Tokens that recalled memories may take in a turn; 0 recalls none.", min=0)
+    ] = None,
+    reflect: Annotated[bool, typer.Option(help="Distil what its runs teach into memories.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a bot."""
@@ -108,7 +112,13 @@ def create(
         answer = await mobot.registry.CreateBot(
             registry_service_pb2.CreateBotRequest(
                 bot_id=bot,
-                bot=bot_pb2.Bot(display_name=name, description=description, brain=chosen, instructions=instructions),
+                bot=bot_pb2.Bot(
+                    display_name=name,
+                    description=description,
+                    brain=chosen,
+                    instructions=instructions,
+                    memory=bot_pb2.MemorySettings(reflection=reflect, recall_budget_tokens=recall_budget),
+                ),
             )
         )
         if as_json:

@@ -292,3 +292,12 @@ async def test_what_is_said_into_a_turn_is_answered_in_it(ask, world, endpoint):
     assert world.session.log(SESSION).replies() == ["First part.", "And that."]
     assert spoken(endpoint.requests[1])[-2:] == [("assistant", "First part."), ("user", "also this")]
     assert "steered" in world.router.begun
+
+
+async def test_a_child_is_told_that_it_has_a_task(ask, endpoint):
+    endpoint.answers = [Answer(words=["42"])]
+    await ask("add up", send={"source": "bots/scout/sessions/main", "type": "mobot.spawn"})
+    told = endpoint.requests[0]["messages"]
+    assert "goes to bots/scout/sessions/main" in told[0]["content"]
+    assert "REPLY_SKIP" not in told[0]["content"]
+    assert told[-1]["content"] == "add up"
