@@ -134,6 +134,7 @@ class _Chain(grpc.aio.ServerInterceptor):
             try:
                 if not open_to_all:
                     CURRENT_CALLER.set(authenticate(metadata))
+                del metadata  # a stream may last for hours
                 if default_timeout_s is not None and context.time_remaining() is None:
                     return await _within(default_timeout_s, behavior, request, context)
                 return await behavior(request, context)
@@ -227,6 +228,7 @@ def _writing(behavior: Any, rpc: RpcMetrics) -> Behavior:  # noqa: ANN401 - eith
             async for message in messages:
                 await write(message)
                 rpc.messages_sent += 1
+                del message  # the next one may be hours away
         finally:
             # A cancelled write leaves the generator suspended; its own `finally` must run now, not at collection.
             await messages.aclose()

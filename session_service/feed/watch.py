@@ -88,45 +88,52 @@ class Watch:
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """Raises Unavailable (DRAINING) when the service stops, SlowConsumer as `Patience` says."""
+        # One generator and no more variables than needed: there may be ten thousand of them, silent for hours.
         subscription = self._hub.subscribe(self._query)
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time
         try:
-            async with aclosing(self._steps(subscription)) as steps:
-                async for frame in steps:
-                    offered = loop.time()
+            log = await self._log.log_range()
+            goal = log.head
+            position = goal if self._start is None else self._start
+            # Sessions that are watched by name are there, and so are all of their events.
+            if position < log.purged and self._query.sessions is None:
+                position = goal
+                yield Frame(
+                    position, reset="events after the token were purged; list again, then go on with this stream"
+                )
+            if self._snapshot:
+                async with aclosing(self._snapshot_frames(position)) as frames:
+                    async for frame in frames:
+                        offered = now()
+                        yield frame
+                        self._check_pace(frame.position, now() - offered)
+            caught_up = False
+            while not subscription.ended:
+                if position < max(subscription.base, 0 if caught_up else goal):
+                    frame = await self._replay(position)
+                elif caught_up and not await subscription.wait(self._checkpoint_s):
+                    frame = Frame(max(position, self._hub.head), checkpoint=True)
+                else:
+                    frame = await self._live(subscription, position, caught_up=caught_up)
+                position = frame.position
+                if not caught_up and position >= goal:
+                    caught_up = True
+                    self._hub.attach_answers(subscription)
+                    frame = frame._replace(caught_up=True)
+                if frame.events or frame.deltas or frame.checkpoint or frame.caught_up:
+                    offered = now()
                     yield frame
-                    lag = self._hub.head - frame.position
-                    if loop.time() - offered > self._patience.slow_after_s and lag > self._patience.slow_events:
-                        raise SlowConsumer(lag)
+                    self._check_pace(position, now() - offered)
+                del frame
         finally:
             self._hub.unsubscribe(subscription)
-
-    async def _steps(self, subscription: Subscription) -> AsyncGenerator[Frame, None]:
-        log = await self._log.log_range()
-        goal = log.head
-        position = goal if self._start is None else self._start
-        # Sessions that are watched by name are there, and so are all of their events.
-        if position < log.purged and self._query.sessions is None:
-            position = goal
-            yield Frame(position, reset="events after the token were purged; list again, then go on with this stream")
-        if self._snapshot:
-            async with aclosing(self._snapshot_frames(position)) as frames:
-                async for frame in frames:
-                    yield frame
-        caught_up = False
-        while not subscription.ended:
-            if position < max(subscription.base, 0 if caught_up else goal):
-                frame = await self._replay(position)
-            else:
-                frame = await self._live(subscription, position, caught_up=caught_up)
-            position = frame.position
-            if not caught_up and position >= goal:
-                caught_up = True
-                self._hub.attach_answers(subscription)
-                frame = frame._replace(caught_up=True)
-            if frame.events or frame.deltas or frame.checkpoint or frame.caught_up:
-                yield frame
         raise Unavailable("the service is stopping; watch again with the last token", reason=DRAINING, retry_after_s=1)
+
+    def _check_pace(self, position: int, taken_s: float) -> None:
+        """Raises SlowConsumer for a watcher that took so long for the frame up to `position` and is far behind."""
+        lag = self._hub.head - position
+        if taken_s > self._patience.slow_after_s and lag > self._patience.slow_events:
+            raise SlowConsumer(lag)
 
     async def _replay(self, position: int) -> Frame:
         query = self._query
@@ -141,8 +148,6 @@ class Watch:
         return Frame(found.through, found.events, sessions=await self._shown(found.events, {}))
 
     async def _live(self, subscription: Subscription, position: int, *, caught_up: bool) -> Frame:
-        if caught_up and not await subscription.wait(self._checkpoint_s):
-            return Frame(max(position, self._hub.head), checkpoint=True)
         if position < subscription.base:
             return Frame(position)
         events, known = subscription.take_events(position, MAX_FRAME_EVENTS)
