@@ -1,0 +1,220 @@
+"""Killed at every commit of batch puts, a re-index and an erasure: nothing is lost, every index converges."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from engines import SqliteTemplates
+from memory_store import ME, found, listed, new, ticket
+from sqlalchemy import Connection, text
+
+from chassis.clock import FakeClock, Uuid7Ids
+from chassis.database import Database
+from chassis.telemetry import Telemetry
+from memory_service.domain.grant import Reach
+from memory_service.domain.operation import Operation, OperationKind, OperationState
+from memory_service.operations.erasing import EraseWorker
+from memory_service.operations.runner import OperationRunner
+from memory_service.recall.recall import Recall
+from memory_service.settings import MemorySettings
+from memory_service.store.erase_store import EraseStore
+from memory_service.store.operation_store import OperationStore
+from memory_service.store.store import Limits, MemoryStore
+
+# The writer's thread is what dies.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+T = TypeVar("T")
+
+BATCHES = [[f"tea number {batch * 10 + number} of many" for number in range(8)] for batch in range(2)]
+DOOMED = [f"secret number {number}" for number in range(4)]
+
+
+class KillAt:
+    """Ends the writer's thread at one of its commits: right before it, or right after. Counts them all."""
+
+    def __init__(self, commit: int, stage: str) -> None:
+        self.commits = 0
+        self.killed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._commit, self._stage = commit, stage
+
+    def __call__(self, stage: str) -> None:
+        self.commits += stage == "before"
+        if self.commits == self._commit and stage == self._stage:
+            self._commit = -1
+            self._loop.call_soon_threadsafe(self.killed.set)
+            raise SystemExit  # a thread ends with this without a word
+
+
+class Life:
+    """The memory between two deaths, with everything that works on it, step by step."""
+
+    def __init__(self, database: Database, clock: FakeClock) -> None:
+        self.database = database
+        limits = Limits(max_memories=1_000, retention=timedelta(days=30))
+        self.store = MemoryStore(database, clock=clock, new_id=Uuid7Ids(clock), limits=limits)
+        transactions = self.store.transactions
+        settings = MemorySettings(embedder="hash", vector_batch=8)
+        self.recall = Recall(settings, transactions, Telemetry.off())
+        erasing = EraseWorker(transactions)
+        undo = {OperationKind.ERASE: erasing.undo, OperationKind.REINDEX: self.recall.reindexing.undo}
+        workers = {OperationKind.ERASE: erasing, OperationKind.REINDEX: self.recall.reindexing}
+        self.erasures = EraseStore(transactions, undo=undo)
+        self.operations = OperationStore(transactions, undo=undo)
+        self.runner = OperationRunner(self.operations, workers, owner="p", clock=clock)
+
+    async def close(self) -> None:
+        await self.recall.close()
+        await self.database.close()
+
+
+class Lives:
+    """One memory, opened again after each death."""
+
+    def __init__(self, path: Path, clock: FakeClock, kill: KillAt) -> None:
+        self._path, self._clock, self._kill = path, clock, kill
+        self.life: Life | None = None
+        self.deaths = 0
+
+    async def born(self) -> Life:
+        if self.life is None:
+            url = f"sqlite:///{self._path}"
+            database = await Database.open(
+                url,
+                migrations="memory_service.migrations",
+                migrate=True,
+                clock=self._clock,
+                commit_hook=self._kill,
+            )
+            self.life = Life(database, self._clock)
+        return self.life
+
+    async def close(self) -> None:
+        if self.life is not None:
+            await self.life.close()
+            self.life = None
+
+    async def insist(self, step: Callable[[Life], Coroutine[Any, Any, T]]) -> T:
+        """Does the step, again after a death in the midst of it, as a client does that hears nothing."""
+        while True:
+            doing = asyncio.create_task(step(await self.born()))
+            dying = asyncio.create_task(self._kill.killed.wait())
+            await asyncio.wait((doing, dying) if not self.deaths else (doing,), return_when=asyncio.FIRST_COMPLETED)
+            dying.cancel()
+            if self.deaths or not self._kill.killed.is_set():
+                return await doing
+            self.deaths += 1
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+            await self.close()
+
+
+async def put_batch(life: Life, batch: int) -> list[str]:
+    drafts = [new(each, id=f"b{batch}n{number}") for number, each in enumerate(BATCHES[batch])]
+    answers = await life.store.put_memories(Reach("main"), drafts, ticket("Batch", f"r{batch}"), atomic=False)
+    return [answer.memory.name for answer in answers]  # type: ignore[union-attr]
+
+
+async def make_vectors(life: Life) -> None:
+    await life.recall.vectors.begin()
+    vectorizer = life.recall._vectorizer
+    while await vectorizer.run_batch():
+        pass
+
+
+async def run_out(life: Life, operation: Operation) -> Operation:
+    while await life.runner.run_pieces():
+        pass
+    return await life.operations.get(operation.bot, operation.id)
+
+
+async def start_erasing(life: Life) -> Operation:
+    return await life.erasures.start(
+        "doomed", ME, ticket("EraseNamespace", "e"), keep_blocks=False, keep_accesses=False
+    )
+
+
+async def start_reindex(life: Life) -> Operation:
+    arguments = {"embedder": "hash", "text": True}
+    return await life.recall.reindexes.start("main", ME, ticket("ReindexNamespace", "x"), arguments)
+
+
+async def live_through(lives: Lives) -> None:
+    """Everything once, whatever dies; what was acknowledged is checked at once."""
+    doomed = [new(each, id=f"d{number}") for number, each in enumerate(DOOMED)]
+    await lives.insist(lambda life: life.store.put_memories(Reach("doomed"), doomed, ticket("Batch", "d"), atomic=True))
+    for batch in range(len(BATCHES)):
+        names = await lives.insist(lambda life, batch=batch: put_batch(life, batch))
+        assert names == [f"bots/main/memories/b{batch}n{number}" for number in range(len(BATCHES[batch]))]
+        assert len(await listed((await lives.born()).store)) == sum(len(each) for each in BATCHES[: batch + 1])
+    await lives.insist(make_vectors)
+    reindex = await lives.insist(start_reindex)
+    ended = await lives.insist(lambda life: run_out(life, reindex))
+    assert (ended.state, ended.error) == (OperationState.SUCCEEDED, None)
+    erasure = await lives.insist(start_erasing)
+    ended = await lives.insist(lambda life: run_out(life, erasure))
+    assert (ended.state, ended.result["memory_count"]) == (OperationState.SUCCEEDED, len(DOOMED))
+
+
+async def check(lives: Lives) -> None:
+    life = await lives.born()
+    await make_vectors(life)
+    assert {memory.content.text for memory in await listed(life.store)} == {each for some in BATCHES for each in some}
+    assert len(await found(life.store, "tea", size=100)) == 16
+    assert await found(life.store, "secret", bot="doomed") == []
+    assert await listed(life.store, bot="doomed") == []
+
+    def look(conn: Connection) -> dict[str, int]:
+        conn.execute(text("INSERT INTO memory_fts(memory_fts, rank) VALUES ('integrity-check', 1)"))
+        counts = {
+            "memories": "SELECT count(*) FROM memory",
+            "postings": "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH 'tea'",
+            "secrets": "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH 'secret'",
+            "vectors": "SELECT count(*) FROM memory_vector",
+            "sets": "SELECT count(*) FROM vector_set",
+            "lost": "SELECT count(*) FROM memory_vector WHERE memory NOT IN (SELECT pk FROM memory)",
+            "waiting": "SELECT count(*) FROM memory WHERE vector_state <> 2",
+            "counted": "SELECT sum(live_count) FROM namespace",
+        }
+        return {name: conn.execute(text(query)).scalar_one() for name, query in counts.items()}
+
+    assert await life.database.writer.run(look) == {
+        "memories": 16,
+        "postings": 16,
+        "secrets": 0,
+        "vectors": 16,
+        "sets": 1,
+        "lost": 0,
+        "waiting": 0,
+        "counted": 16,
+    }
+
+
+async def one_run(directory: Path, templates: SqliteTemplates, commit: int, stage: str) -> int:
+    """Returns how many commits there were."""
+    path = directory / f"{stage}{commit}.sqlite3"
+    await asyncio.to_thread(templates.copy_to, path, "memory_service.migrations")
+    kill = KillAt(commit, stage)
+    lives = Lives(path, FakeClock(), kill)
+    try:
+        await live_through(lives)
+        commits = kill.commits
+        assert kill.killed.is_set() == (commit > 0)
+        await check(lives)
+    finally:
+        await lives.close()
+    return commits
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+async def test_whatever_commit_it_dies_at_nothing_is_lost(
+    tmp_path: Path, sqlite_templates: SqliteTemplates, stage: str
+):
+    commits = await one_run(tmp_path, sqlite_templates, -1, stage)
+    assert commits > 15
+    for commit in range(1, commits + 1):
+        await one_run(tmp_path, sqlite_templates, commit, stage)
