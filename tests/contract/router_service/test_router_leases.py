@@ -7,6 +7,7 @@ import grpc.aio
 import pytest
 from router_world import Worker, draft, send, until
 
+from chassis.identity import CURRENT_CALLER, Caller
 from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
 
@@ -220,3 +221,45 @@ async def test_a_stream_ends_when_the_router_drains_and_its_leases_stay(world, s
     back = await Worker(world.stub(), held=[("k", delivery.epoch)]).start()
     assert [held.run for held in back.welcome.confirmed_leases] == ["k"]
     assert (await back.complete(delivery)).state == message_pb2.MESSAGE_STATE_SUCCEEDED
+
+
+async def attached_by_hand(world, linger):
+    """A worker's stream without a transport, whose reader takes its time to end."""
+    CURRENT_CALLER.set(Caller(principal="operators/root", root=True, actor="operators/root"))
+
+    async def frames():
+        hello = router_service_pb2.AttachRequest()
+        hello.hello.worker, hello.hello.credit = "workers/w1", 5
+        hello.hello.bots.append("bots/main")
+        yield hello
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await linger.wait()
+
+    responses = world.router.servicer.Attach(frames(), None)
+    assert (await anext(responses)).HasField("welcome")
+    return responses
+
+
+async def test_a_stream_that_is_cancelled_twice_is_forgotten_all_the_same(world):
+    linger = asyncio.Event()
+    responses = await attached_by_hand(world, linger)
+    waiting = asyncio.create_task(anext(responses))
+    await until(lambda: world.router._dispatcher.current_attachments())
+    for _ in range(2):
+        waiting.cancel()
+        await asyncio.sleep(0)
+    assert not world.router._dispatcher.current_attachments()
+    linger.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_stream_that_is_closed_while_nothing_reads_it_is_forgotten(world):
+    linger = asyncio.Event()
+    linger.set()
+    responses = await attached_by_hand(world, linger)
+    assert world.router._dispatcher.current_attachments()
+    await responses.aclose()  # as the transport does when it was cancelled in a write
+    assert not world.router._dispatcher.current_attachments()
