@@ -65,7 +65,7 @@ class Spawner:
             if not stored.duplicate:
                 await self._store.write(lambda conn: spawns.withdraw(conn, stored.open.id))
             raise
-        found = await self._store.read(lambda conn: spawns.find(conn, stored.open.id))
+        found = await self._store.read(lambda conn: spawns.require(conn, stored.open.id))
         return replace(found, duplicate=stored.duplicate)
 
     async def tick(self) -> int:

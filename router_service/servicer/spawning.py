@@ -83,18 +83,10 @@ class Spawning:
         if known is not None:
             return router_service_pb2.CancelRunResponse.FromString(known)
         response = await call(request, caller)
-        below = await self._store.write(partial(spawns.descendants, run=request.run, session=request.session))
-        ticket = Ticket(len(below))
-        items = [
-            Cancel(
-                session=session, message_id=message, reason=request.reason or "its parent was cancelled", ticket=ticket
-            )
-            for message, _, session in below
-        ]
-        for item in items:
-            self._store.mail.post(item)
-        await ticket.wait()
-        response.cancelled_runs.extend(run for (_, run, _), item in zip(below, items, strict=True) if item.done)
+        seen: set[str] = set()
+        # Again until nothing new is found: what is cancelled can spawn no more, but may just have done so.
+        while below := await self._below(request, seen):
+            response.cancelled_runs.extend(await self._cancel(below, request.reason or "its parent was cancelled"))
         response.unstopped_runs.extend(await self._unstopped(list(response.cancelled_runs)))
         if request.request_id:
             remember = partial(
@@ -102,6 +94,24 @@ class Spawning:
             )
             await self._store.write(remember)
         return response
+
+    async def _below(self, request: router_service_pb2.CancelRunRequest, seen: set[str]) -> list[tuple[str, str, str]]:
+        """(message id, run, session) of children at work that are not in `seen`, which they are added to."""
+        found = await self._store.write(partial(spawns.descendants, run=request.run, session=request.session))
+        new = [each for each in found if each[0] not in seen]
+        seen.update(message for message, _, _ in new)
+        return new
+
+    async def _cancel(self, below: list[tuple[str, str, str]], reason: str) -> list[str]:
+        """Runs among these that there was something to cancel of."""
+        ticket = Ticket(len(below))
+        items = [
+            Cancel(session=session, message_id=message, reason=reason, ticket=ticket) for message, _, session in below
+        ]
+        for item in items:
+            self._store.mail.post(item)
+        await ticket.wait()
+        return [run for (_, run, _), item in zip(below, items, strict=True) if item.done]
 
     async def _unstopped(self, runs: list[str]) -> list[str]:
         events = [self._waiting.watch(run) for run in runs]

@@ -6,8 +6,9 @@ from typing import Final
 
 from sqlalchemy import Connection, Integer, RowMapping, delete, func, insert, literal_column, select, text, update
 
-from router_service.domain.errors import RequestIdReused, SpawnLimitReached
+from router_service.domain.errors import RequestIdReused, RunEnded, SpawnLimitReached
 from router_service.domain.spawning import Cleanup, NewSpawn, OpenSpawn, SpawnLimits, SpawnState
+from router_service.domain.state import MessageState
 from router_service.models import MAILBOX, MESSAGE, SPAWN
 from router_service.store.ending import LOG_NOTHING
 
@@ -33,6 +34,7 @@ def wish(conn: Connection, new: NewSpawn, limits: SpawnLimits, *, now_us: int, d
     Raises:
         InvalidArgument: REQUEST_ID_REUSED.
         ResourceExhausted: SPAWN_LIMIT_REACHED.
+        FailedPrecondition: RUN_ENDED; the parent's run is being cancelled.
     """
     row = conn.execute(select(SPAWN).where(_S.run == new.run)).mappings().first()
     if row is not None:
@@ -52,10 +54,14 @@ def wish(conn: Connection, new: NewSpawn, limits: SpawnLimits, *, now_us: int, d
         )
         if conn.execute(open_children).scalar_one() >= limits.fan_out:
             raise SpawnLimitReached("fan_out", limits.fan_out)
-        lease = select(MAILBOX.c.lease_run).where(MAILBOX.c.session == new.parent)
-        parent_run = conn.execute(lease).scalar() or ""
+        lease = select(MAILBOX.c.lease_run, MAILBOX.c.cancel_time).where(MAILBOX.c.session == new.parent)
+        found = conn.execute(lease).first()
+        parent_run = (found.lease_run if found is not None else None) or ""
+        if parent_run and found is not None and found.cancel_time is not None:
+            # Or a cascade would never come to its end.
+            raise RunEnded(parent_run, MessageState.CANCELLED)
     insert_wish(conn, new, depth=depth, parent_run=parent_run, now_us=now_us, due_us=due_us)
-    return find(conn, new.id)
+    return require(conn, new.id)
 
 
 def insert_wish(conn: Connection, new: NewSpawn, *, depth: int, parent_run: str, now_us: int, due_us: int) -> None:
@@ -80,8 +86,12 @@ def insert_wish(conn: Connection, new: NewSpawn, *, depth: int, parent_run: str,
     )
 
 
-def find(conn: Connection, spawn_id: str) -> StoredSpawn:
-    return _stored(conn.execute(select(SPAWN).where(_S.id == spawn_id)).mappings().one())
+def require(conn: Connection, spawn_id: str) -> StoredSpawn:
+    """Raises FAILED_PRECONDITION (RUN_ENDED) when the wish was withdrawn by a cascade."""
+    row = conn.execute(select(SPAWN).where(_S.id == spawn_id)).mappings().first()
+    if row is None:
+        raise RunEnded(spawn_id, MessageState.CANCELLED)
+    return _stored(row)
 
 
 def withdraw(conn: Connection, spawn_id: str) -> bool:

@@ -319,8 +319,9 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SpawnSession(self, request, context):
-        """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS);
-        RESOURCE_EXHAUSTED (SPAWN_LIMIT_REACHED).
+        """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS,
+        SESSION_PERSISTENT, SESSION_REFUSED, RUN_ENDED when the parent's run is being cancelled); RESOURCE_EXHAUSTED
+        (SPAWN_LIMIT_REACHED, MAILBOX_FULL); UNAVAILABLE (UPSTREAM_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,8 +74,9 @@ class RouterServiceStub:
     ResolveRun: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRunRequest, _router_service_pb2.ResolveRunResponse]
     """ResolveRun answers a run that waits for a decision. FAILED_PRECONDITION (NO_DECISION_PENDING)."""
     SpawnSession: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.SpawnSessionRequest, _router_service_pb2.SpawnSessionResponse]
-    """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS);
-    RESOURCE_EXHAUSTED (SPAWN_LIMIT_REACHED).
+    """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS,
+    SESSION_PERSISTENT, SESSION_REFUSED, RUN_ENDED when the parent's run is being cancelled); RESOURCE_EXHAUSTED
+    (SPAWN_LIMIT_REACHED, MAILBOX_FULL); UNAVAILABLE (UPSTREAM_UNAVAILABLE).
     """
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListDeadLettersRequest, _router_service_pb2.ListDeadLettersResponse]
     """ListDeadLetters pages through messages whose attempts are used up, newest first."""
@@ -164,8 +165,9 @@ class RouterServiceAsyncStub(RouterServiceStub):
     ResolveRun: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRunRequest, _router_service_pb2.ResolveRunResponse]  # type: ignore[assignment]
     """ResolveRun answers a run that waits for a decision. FAILED_PRECONDITION (NO_DECISION_PENDING)."""
     SpawnSession: _aio.UnaryUnaryMultiCallable[_router_service_pb2.SpawnSessionRequest, _router_service_pb2.SpawnSessionResponse]  # type: ignore[assignment]
-    """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS);
-    RESOURCE_EXHAUSTED (SPAWN_LIMIT_REACHED).
+    """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS,
+    SESSION_PERSISTENT, SESSION_REFUSED, RUN_ENDED when the parent's run is being cancelled); RESOURCE_EXHAUSTED
+    (SPAWN_LIMIT_REACHED, MAILBOX_FULL); UNAVAILABLE (UPSTREAM_UNAVAILABLE).
     """
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListDeadLettersRequest, _router_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
     """ListDeadLetters pages through messages whose attempts are used up, newest first."""
@@ -341,8 +343,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.SpawnSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.SpawnSessionResponse, _abc.Awaitable[_router_service_pb2.SpawnSessionResponse]]:
-        """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS);
-        RESOURCE_EXHAUSTED (SPAWN_LIMIT_REACHED).
+        """SpawnSession creates a child session and sends its task in one durable act. FAILED_PRECONDITION (SESSION_ALREADY_EXISTS,
+        SESSION_PERSISTENT, SESSION_REFUSED, RUN_ENDED when the parent's run is being cancelled); RESOURCE_EXHAUSTED
+        (SPAWN_LIMIT_REACHED, MAILBOX_FULL); UNAVAILABLE (UPSTREAM_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

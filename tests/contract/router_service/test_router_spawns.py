@@ -175,21 +175,23 @@ async def test_a_child_is_tidied_up_once_its_log_is_complete(world, stub, cleanu
 
 
 async def test_a_cascade_stops_what_was_spawned_and_says_what_did_not_stop(world, stub):
-    worker = await Worker(stub).start()
+    worker = await Worker(stub, credit=2).start()
     await send(stub, "go", session=PARENT, idempotency_key="root")
     await worker.delivery()
     await stub.SpawnSession(wish("c0", request_id="child"))
     await worker.delivery()
+    # There is no room for it: it waits, and is stopped at once.
     await stub.SpawnSession(wish("g0", parent="bots/main/sessions/c0", request_id="grandchild"))
-    grandchild = await worker.delivery()
-    call = asyncio.ensure_future(stub.CancelRun(pb.CancelRunRequest(run="root", cascade=True, request_id="c")))
-    asked = {(await asyncio.wait_for(worker.cancellations.get(), 40)).run for _ in range(3)}
-    assert asked == {"root", "child", "grandchild"}
-    await worker.fail(grandchild, cancelled=True)
+    request = pb.CancelRunRequest(run="root", cascade=True, request_id="c")
+    call = asyncio.ensure_future(stub.CancelRun(request))
+    asked = {(await asyncio.wait_for(worker.cancellations.get(), 40)).run for _ in range(2)}
+    assert asked == {"root", "child"}
+    late = wish("g1", parent="bots/main/sessions/c0")
+    assert await refusal(stub.SpawnSession(late)) == "RUN_ENDED"
     answer = await call
     assert list(answer.cancelled_runs) == ["root", "child", "grandchild"]
     assert sorted(answer.unstopped_runs) == ["child", "root"]
-    assert await stub.CancelRun(pb.CancelRunRequest(run="root", cascade=True, request_id="c")) == answer
+    assert await stub.CancelRun(request) == answer
 
 
 async def test_a_bot_spawns_from_its_own_sessions_alone(world):
