@@ -199,3 +199,125 @@ async def test_leases_that_nobody_comes_back_for_are_given_to_others_after_a_res
         assert (again.message.run, again.attempt) == ("k0", 2)
     finally:
         await world.close()
+
+
+TOGETHER = ("k0", "s0", "c0", "c1", "c2")
+MODES = {"s": message_pb2.BUSY_MODE_STEER, "c": message_pb2.BUSY_MODE_COLLECT}
+
+
+class CarefulWorker:
+    """Remembers a step before it completes, asks about the run "k0", and takes in whatever is handed to it.
+
+    `kept` are the steps that it was told are remembered.
+    """
+
+    def __init__(self, world):
+        self._world = world
+        self._held = {}
+        self.kept = set()
+        self._decided = set()
+
+    async def keep_working(self):
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                worker = await Worker(self._world.stub(), held=list(self._held.items())).start()
+                if worker.welcome is not None:
+                    self._held = {held.run: held.epoch for held in worker.welcome.confirmed_leases}
+                    for run in list(self._held):
+                        await self._go_on(worker, run)
+                    await self._work(worker)
+            await asyncio.sleep(0.005)
+
+    async def _work(self, worker):
+        while not worker.ended.is_set():
+            while not worker.deliveries.empty():
+                delivery = worker.deliveries.get_nowait()
+                run = delivery.message.run
+                self._held[run] = delivery.epoch
+                remembered = {step.step for step in delivery.steps}
+                assert self.kept & {f"{run}/first"} <= {f"{run}/{step}" for step in remembered}
+                if delivery.HasField("decision"):
+                    self._decided.add(run)
+                await self._go_on(worker, run)
+            while not worker.receipts.empty():
+                receipt = worker.receipts.get_nowait()
+                if not receipt.HasField("refusal") and receipt.run in self._held:
+                    self.kept.add(f"{receipt.run}/{receipt.step}")
+                    await self._go_on(worker, receipt.run)
+            while not worker.steerings.empty():
+                await worker.take_in(worker.steerings.get_nowait())
+            while not worker.settlements.empty():
+                self._held.pop(worker.settlements.get_nowait().run, None)
+            await asyncio.sleep(0.002)
+
+    async def _go_on(self, worker, run):
+        epoch = self._held[run]
+        if f"{run}/first" not in self.kept:
+            await worker.send(steps=[message_pb2.RunStep(run=run, epoch=epoch, step="first")])
+        elif run == "k0" and run not in self._decided:
+            failure = message_pb2.Failure(run=run, epoch=epoch)
+            failure.decision_request.question = "?"
+            await worker.send(failures=[failure])
+        else:
+            await worker.send(completions=[message_pb2.Completion(run=run, epoch=epoch)])
+
+
+async def keep_deciding(world):
+    asked = router_service_pb2.ListMessagesRequest()
+    asked.filter.states.append(message_pb2.MESSAGE_STATE_NEEDS_DECISION)
+    while True:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            for message in (await world.stub().ListMessages(asked)).messages:
+                request = router_service_pb2.ResolveRunRequest(run=message.run, request_id=message.run)
+                request.decision.answer = "go on"
+                await world.stub().ResolveRun(request)
+        await asyncio.sleep(0.01)
+
+
+async def keep_sending_together(world):
+    for key in TOGETHER:
+        made = draft(key, SESSIONS[0], idempotency_key=key, mode=MODES.get(key[0], 0))
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await world.stub().SendMessage(router_service_pb2.SendMessageRequest(message=made))
+                break
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+@pytest.mark.parametrize("commit", range(2, 17, 2))
+async def test_joined_turns_steps_and_decisions_survive_the_death_of_the_router(sqlite_url, clock, commit, stage):
+    kill = KillAt(commit, stage)
+    world = World(sqlite_url, clock, commit_hook=kill)
+    await world.start()
+    crashed = False
+    worker = CarefulWorker(world)
+    working = asyncio.create_task(worker.keep_working())
+    tasks = [working, asyncio.create_task(keep_sending_together(world)), asyncio.create_task(keep_deciding(world))]
+    try:
+        everything = asyncio.create_task(until(lambda: len(finished(world)) == len(TOGETHER)))
+        killed = asyncio.create_task(kill.killed.wait())
+        tasks += [everything, killed]
+        await asyncio.wait((everything, killed, working), return_when=asyncio.FIRST_COMPLETED)
+        crashed = killed.done()
+        if crashed:
+            await world.crash()
+            await world.start_router()
+        tasks.append(asyncio.create_task(keep_time(world)))
+        await asyncio.wait((everything, working), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        await everything
+        assert finished(world) == dict.fromkeys(TOGETHER, "SUCCEEDED")
+        ids = world.sessions.ids(SESSIONS[0])
+        assert len(ids) == len(set(ids))
+        assert sum(each.startswith("message/") for each in ids) == len(TOGETHER)
+        assert any(each.startswith("run/k0/question/") for each in ids)
+    finally:
+        kill.disarm()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if kill.killed.is_set() and not crashed:
+            await world.crash()
+        await world.close()
