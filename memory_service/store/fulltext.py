@@ -143,12 +143,19 @@ def find_candidates(
     conditions: Iterable[ColumnElement[bool]],
     limit: int | None,
 ) -> Generator[WordMatch]:
-    """Memories of the namespace with any of the wanted words, the best first, at most `limit`."""
+    """Memories of the namespace with any of the wanted words, the best first, at most `limit`.
+
+    On PostgreSQL also those that are as good as the last.
+    """
     query = (_on_sqlite if conn.dialect.name == "sqlite" else _on_postgresql)(conn, namespace, wanted)
     # The index has cut the namespaces apart already. This is the second lock on the door; the sum keeps SQLite from
     # reading the whole namespace by its own index instead of the postings.
     query = query.where(MEMORY.c.namespace + 0 == namespace.key, *conditions)
-    query = query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id).limit(limit)
+    if conn.dialect.name == "sqlite":
+        query = query.order_by(text("score DESC"), MEMORY.c.update_time.desc(), MEMORY.c.memory_id).limit(limit)
+    else:
+        query = query.order_by(text("score DESC"))
+        query = query if limit is None else query.fetch(limit, with_ties=True)
     with conn.execute(query) as rows:
         for row in rows:
             yield WordMatch(row.pk, float(row.score), row.data)

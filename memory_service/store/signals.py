@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memory_service.domain.embedder import VectorSet
-from memory_service.domain.ranking import Mode, Signal
+from memory_service.domain.ranking import DEPTH, Mode, Signal
 from memory_service.domain.search import SearchQuery
+
+TIES = 5 * DEPTH
+"""Candidates by word that are as good as the last one are all ranked, but no more than so many."""
 
 
 @dataclass(frozen=True, slots=True)

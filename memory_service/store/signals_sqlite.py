@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from memory_service.domain.embedder import VectorSet
-from memory_service.domain.ranking import DEPTH, Signal
+from memory_service.domain.ranking import Signal
 from memory_service.domain.selection import MemoryFilter, meets
 from memory_service.index.cache import IndexCache
 from memory_service.index.namespace_index import SIGN_CANDIDATES, Marks, NamespaceIndex
@@ -22,12 +22,11 @@ from memory_service.models import MEMORY
 from memory_service.store.codec import micros
 from memory_service.store.fulltext import find_candidates, token
 from memory_service.store.selecting import conditions_of
-from memory_service.store.signals import Signals, Wanted
+from memory_service.store.signals import TIES, Signals, Wanted
 from memory_service.store.transaction import Namespace
 
 _MEMORY_OF_AN_ENTRY = 450
 """Bytes that a memory takes in an index that holds signs alone; what decides whether a namespace fits the cache."""
-_TIES = 5 * DEPTH
 
 Scores = NDArray[np.float32]
 
@@ -138,7 +137,7 @@ def _best(scores: Scores, size: int, *, above: float, ties: bool) -> NDArray[np.
         values = scores[places]
         least = np.partition(values, len(values) - size)[len(values) - size]
         if ties:
-            places = places[values >= least][: max(size, _TIES)]
+            places = places[values >= least][: max(size, TIES)]
         else:
             places = places[np.argpartition(-values, size - 1)[:size]]
     best: NDArray[np.int64] = places[np.argsort(-scores[places], kind="stable")]

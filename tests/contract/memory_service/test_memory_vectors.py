@@ -23,7 +23,7 @@ async def vectors(world: World) -> World:
 async def embedded(world: World, name: str = "bots/main") -> pb.MemoryStats:
     """The figures once no memory waits for a vector."""
     async with asyncio.timeout(PATIENCE_S):
-        while (stats := await world.stats(name)).vector_backlog_count:
+        while (stats := await world.stats(name)).vector_backlog_count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return stats
 
