@@ -350,6 +350,17 @@ class SessionMachine(RuleBasedStateMachine):
             assert set(row.active_runs) == expected.active
             assert row.message_count == expected.messages
 
+    @invariant()
+    def lists_hold_and_count_what_is_in_each_state(self):
+        for number, state in enumerate(("active", "archived", "deleted"), start=1):
+            request = pb.ListSessionsRequest(count_total=True, filter=pb.SessionFilter(states=[number]))
+            page = self.run(self.listed(request))
+            wanted = {name(session) for session, known in self.expected.items() if known.state == state}
+            assert ({session.name for session in page.sessions}, page.total_count) == (wanted, len(wanted))
+
+    async def listed(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+        return await self.stub.ListSessions(request)
+
     async def history(self, session: str) -> pb.ListEventsResponse:
         request = pb.ListEventsRequest(parent=name(session), filter=pb.EventFilter(session_uid="*"))
         return await self.stub.ListEvents(request)
