@@ -34,6 +34,7 @@ from gateway.keys import MAIN, Keys
 from gateway.mail import Mail
 from gateway.methods.agents import AgentMethods
 from gateway.methods.chat import ChatMethods
+from gateway.methods.cron import CronMethods
 from gateway.methods.finding import FindingMethods
 from gateway.methods.session_changes import SessionChangeMethods
 from gateway.methods.sessions import SessionMethods
@@ -164,6 +165,7 @@ def _dispatcher(services: Services, calls: Calls, version: str, metrics: Gateway
             *agents.table(),
             *FindingMethods(services).table(),
             *SmallMethods(services, version=version).table(),
+            *CronMethods(services).table(),
             *ApiMethods(ENDPOINTS, calls, services.bots).table(),
         ),
         metrics=metrics,

@@ -1,5 +1,8 @@
 """chat.*: sending, stopping and reading, and the sessions.* methods that do the same."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import grpc.aio
 
 from chassis.resource_names import SessionName
@@ -78,6 +81,17 @@ class ChatMethods:
                 },
             ),
             Method(
+                "sessions.steer",
+                write,
+                self.steer_session,
+                {
+                    "key": params.KEY,
+                    "agentId": params.AGENT,
+                    "message": _MESSAGE,
+                    "idempotencyKey": params.Text(min_length=1, max_length=200),
+                },
+            ),
+            Method(
                 "sessions.abort",
                 write,
                 self.abort_session,
@@ -97,8 +111,14 @@ class ChatMethods:
         draft = user_draft(self._services, name.name, text, run, given)
         return ack(await deliver(self._services, draft))
 
+    async def steer_session(self, call: Call) -> object:
+        """Hands the message to the running turn; without one it is a turn of its own."""
+        return await self._send_to_session({**call.params, "queueMode": "steer"})
+
     async def send_to_session(self, call: Call) -> object:
-        given = call.params
+        return await self._send_to_session(call.params)
+
+    async def _send_to_session(self, given: Mapping[str, Any]) -> object:
         name = self._services.keys.session(given["key"], given.get("agentId"))
         run = given.get("idempotencyKey") or self._services.new_id()
         draft = user_draft(self._services, name.name, given["message"], run, given)

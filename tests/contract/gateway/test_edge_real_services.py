@@ -1,6 +1,7 @@
 """The gateway before the real services: what the stand-ins promise holds."""
 
 import pytest
+from edge_oracle import validator
 from real_world import real_edge
 
 from bot_sdk.errors import Permanent
@@ -183,3 +184,45 @@ async def test_agent_answers_twice_with_the_bots_words(real):
 
     assert accepted["status"] == "accepted"
     assert (done["status"], done["result"]["payloads"][0]["text"]) == ("ok", "Hello from a real bot.")
+
+
+async def test_schedules_are_the_clients_jobs(real):
+    async with real.client() as client:
+        empty = await client.call("cron.list")
+        job = await client.call(
+            "cron.add",
+            {
+                "name": "Good morning!",
+                "schedule": {"kind": "cron", "expr": "0 8 * * *", "tz": "Europe/Rome"},
+                "sessionTarget": "main",
+                "wakeMode": "now",
+                "payload": {"kind": "agentTurn", "message": "good morning"},
+                "sessionKey": A,
+            },
+        )
+        (listed,) = (await client.call("cron.list"))["jobs"]
+        status = await client.call("cron.status")
+        ran = await client.call("cron.run", {"id": job["id"], "mode": "force"})
+        ended = await client.call("agent.wait", {"runId": ran["runId"]})
+        removed = await client.call("cron.remove", {"id": job["id"]})
+        again = await client.call("cron.remove", {"jobId": job["id"]})
+        refused = await client.refusal(
+            "cron.add", {"name": "x", "schedule": {"kind": "stream"}, "payload": {"kind": "agentTurn", "message": "x"}}
+        )
+
+    assert empty["jobs"] == []
+    assert listed["id"] == job["id"]
+    assert (listed["sessionKey"], listed["schedule"]["tz"]) == (A, "Europe/Rome")
+    assert (status["jobs"], status["nextWakeAtMs"]) == (1, listed["state"]["nextRunAtMs"])
+    assert ended["terminalReply"]["text"] == "Hello from a real bot."
+    assert (removed["removed"], again["removed"]) == (True, False)
+    assert "not served" in refused["message"]
+    assert list(validator("CronJob").iter_errors(listed)) == []
+
+
+async def test_what_is_steered_goes_into_the_running_turn_or_has_one_of_its_own(real):
+    async with real.client() as client:
+        answer = await client.call("sessions.steer", {"key": A, "message": "hurry", "idempotencyKey": "s-1"})
+        await client.final("s-1")
+
+    assert answer["status"] == "started"
