@@ -126,7 +126,7 @@ def _set_timing(schedule: message_pb2.Schedule, given: Mapping[str, Any]) -> Non
             schedule.interval.CopyFrom(interval)
         case kind:
             raise errors.invalid_request(
-                f"invalid cron.add params: at /schedule: {kind!r} is not served; give cron with expr or every with everyMs"
+                f"invalid cron.add params: at /schedule: {kind!r} is not served; use cron (expr) or every (everyMs)"
             )
 
 
