@@ -88,7 +88,8 @@ def _message_of(error: errors.AppError) -> str:
         case "LABEL_IN_USE":
             return f"label already in use: {metadata.get('label', '')}"
         case "SESSION_IS_MAIN":
-            return f"Cannot delete the main session ({_key_of(metadata)})."
+            verb = "reset" if metadata.get("action") == "reset" else "delete"
+            return f"Cannot {verb} the main session ({_key_of(metadata)})."
         case "SESSION_PERSISTENT":
             return (
                 f"Cannot reset persistent session {_key_of(metadata)}: its context is protected. "

@@ -38,7 +38,8 @@ class SessionIsMain(errors.FailedPrecondition):
     def __init__(self, session: str, what: str) -> None:
         """`what` was to be done to it: "deleted", "archived" or "reset"."""
         super().__init__(
-            f"session {session} is its bot's main session and is not {what}", metadata={"session": session}
+            f"session {session} is its bot's main session and is not {what}",
+            metadata={"session": session, "action": what},
         )
 
 

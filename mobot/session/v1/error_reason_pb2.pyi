@@ -87,8 +87,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/main/sessions/x","label":"Budget"}}.
     """
     ERROR_REASON_SESSION_IS_MAIN: _ErrorReason.ValueType  # 23
-    """FAILED_PRECONDITION. The main session of a bot cannot be deleted or archived.
-    Example: {"reason":"SESSION_IS_MAIN","metadata":{"session":"bots/main/sessions/main"}}.
+    """FAILED_PRECONDITION. The main session of a bot cannot be deleted or archived, nor reset where the operator protects it.
+    Example: {"reason":"SESSION_IS_MAIN","metadata":{"session":"bots/main/sessions/main","action":"deleted"}}.
     """
     ERROR_REASON_SESSION_CHANGED: _ErrorReason.ValueType  # 24
     """ABORTED. The session was reset since the caller read it.
@@ -243,8 +243,8 @@ ERROR_REASON_SESSION_PERSISTENT: ErrorReason.ValueType  # 22
 Example: {"reason":"SESSION_PERSISTENT","metadata":{"session":"bots/main/sessions/x","label":"Budget"}}.
 """
 ERROR_REASON_SESSION_IS_MAIN: ErrorReason.ValueType  # 23
-"""FAILED_PRECONDITION. The main session of a bot cannot be deleted or archived.
-Example: {"reason":"SESSION_IS_MAIN","metadata":{"session":"bots/main/sessions/main"}}.
+"""FAILED_PRECONDITION. The main session of a bot cannot be deleted or archived, nor reset where the operator protects it.
+Example: {"reason":"SESSION_IS_MAIN","metadata":{"session":"bots/main/sessions/main","action":"deleted"}}.
 """
 ERROR_REASON_SESSION_CHANGED: ErrorReason.ValueType  # 24
 """ABORTED. The session was reset since the caller read it.
