@@ -85,6 +85,8 @@ class Watching:
         since = self._decode(bound, request.resume_token) if request.resume_token else None
         watcher, seen = self._hub.add(), _Seen()
         try:
+            # What was being written when nobody watched yet is done after this.
+            await self._store.settle()
             mark = await self.mark()
             if since is None:
                 yield Frame(checkpoint=True, resume_token=self._encode(bound, mark))

@@ -93,6 +93,10 @@ class RouterStore:
         """Runs one admin write in the order of the mail."""
         return await self._database.writer.run(function)
 
+    async def settle(self) -> None:
+        """Returns when everything that was on its way to the database before is there."""
+        await self.write(lambda _conn: None)
+
     def watch(self, watched: bool) -> None:
         """Whether transactions shall say which messages they wrote."""
         self._handler.watched = watched
