@@ -1,6 +1,6 @@
 """Crafted queries over fifty namespaces find no foreign row: by word and by meaning, in memory and in the file.
 
-A hundred thousand of them take some minutes: MEMORY_FUZZ_QUERIES=100000 make test ARGS="-k no_query_finds_a_foreign_row"
+A hundred thousand take minutes: MEMORY_FUZZ_QUERIES=100000 make test ARGS="-k no_query_finds_a_foreign_row"
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Any history of puts, changes, deletions, expiries and restarts leaves what a simple model says, and nothing stale."""
+"""Any history of puts, changes, erasures, re-indexes and restarts leaves what a model says, and nothing stale."""
 
 import asyncio
 import shutil
@@ -15,14 +15,22 @@ from sqlalchemy import text as sql
 
 from chassis.clock import FakeClock, Uuid7Ids
 from chassis.database import Database
+from chassis.telemetry import Telemetry
 from memory_service.domain.errors import MemoryDeleted, MemoryNotDeleted, MemoryNotFound
 from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Content, NewMemory, Outcome, Provenance
+from memory_service.domain.operation import OperationKind, OperationState
 from memory_service.domain.search import Scope, SearchQuery
 from memory_service.domain.selection import MemoryFilter
+from memory_service.operations.erasing import EraseWorker
+from memory_service.operations.runner import OperationRunner
+from memory_service.recall.recall import Recall
+from memory_service.settings import MemorySettings
+from memory_service.store.erase_store import EraseStore
 from memory_service.store.ledger import Ticket
 from memory_service.store.lists import ListQuery
 from memory_service.store.memories import MemoryRef
+from memory_service.store.operation_store import OperationStore
 from memory_service.store.search_store import Probe, SearchStore
 from memory_service.store.store import Limits, MemoryStore
 
@@ -74,6 +82,9 @@ class MemoryMachine(RuleBasedStateMachine):
         )
         limits = Limits(max_memories=1_000, retention=RETENTION)
         self.store = MemoryStore(self.database, clock=self.clock, new_id=Uuid7Ids(self.clock), limits=limits)
+        settings = MemorySettings(embedder="hash")
+        self.recall = Recall(settings, self.store.transactions, Telemetry.off())
+        await self.recall.vectors.begin()
         self.index = SearchStore(self.store.transactions, cache_bytes=1 << 26, exact_limit=20_000)
 
     def teardown(self) -> None:
@@ -155,6 +166,45 @@ class MemoryMachine(RuleBasedStateMachine):
         memory.delete_time = None
         shown = self.runner.run(self.store.get_memory(ref(name)))
         memory.expire_time = shown.content.expire_time
+
+    @rule(bot=st.sampled_from(BOTS), pieces=st.integers(0, 12))
+    def erase(self, bot: str, pieces: int) -> None:
+        """With a restart after so many pieces of the work; until its end nothing of the bot is there."""
+        start = EraseStore(self.store.transactions, undo=self._undo()).start
+        operation = self.runner.run(start(bot, ME, plain(), keep_blocks=False, keep_accesses=False))
+        for _ in range(pieces):
+            self.runner.run(self._work().run_pieces())
+        self.restart()
+        while self.runner.run(self._work().run_pieces()):
+            pass
+        ended = self.runner.run(self._operations().get(bot, operation.id))
+        assert (ended.state, ended.result["left_count"]) == (OperationState.SUCCEEDED, 0)
+        self.model = {name: each for name, each in self.model.items() if each.bot != bot}
+
+    @rule(bot=st.sampled_from(BOTS), pieces=st.integers(0, 4))
+    def reindex(self, bot: str, pieces: int) -> None:
+        """Words and vectors made anew, with a restart in between."""
+        arguments = {"embedder": "hash", "text": True}
+        self.runner.run(self.recall.reindexes.start(bot, ME, plain(), arguments))
+        for _ in range(pieces):
+            self.runner.run(self._work().run_pieces())
+        self.restart()
+        while self.runner.run(self._work().run_pieces()):
+            pass
+
+    def _undo(self):
+        erasing = EraseWorker(self.store.transactions)
+        return {OperationKind.ERASE: erasing.undo, OperationKind.REINDEX: self.recall.reindexing.undo}
+
+    def _operations(self) -> OperationStore:
+        return OperationStore(self.store.transactions, undo=self._undo())
+
+    def _work(self) -> OperationRunner:
+        workers = {
+            OperationKind.ERASE: EraseWorker(self.store.transactions),
+            OperationKind.REINDEX: self.recall.reindexing,
+        }
+        return OperationRunner(self._operations(), workers, owner="p", clock=self.clock)
 
     @rule(name=consumes(memories))
     def purge(self, name: str) -> None:
