@@ -21,6 +21,7 @@ from gateway.api.calls import Calls
 from gateway.api.http import RestApi
 from gateway.api.mail import MAIL
 from gateway.api.memory import MEMORY
+from gateway.api.sessions import SESSIONS
 from gateway.api.sockets import ApiMethods
 from gateway.app import create_app
 from gateway.auth import TokenGate
@@ -53,7 +54,7 @@ from mobot.session.v1 import session_service_pb2_grpc
 # The services without which nobody can talk; without the memory a talk still goes on.
 _UPSTREAM = ("registry", "session", "router")
 _PROBE_TIMEOUT_S = 2.0
-ENDPOINTS = (*MEMORY, *MAIL)
+ENDPOINTS = (*MEMORY, *MAIL, *SESSIONS)
 
 
 @dataclass(slots=True)
@@ -128,7 +129,8 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         max_wrong=settings.gateway_max_wrong_tokens,
         limit_loopback=settings.gateway_limit_loopback,
     )
-    calls = Calls({"memory": memory_service_pb2_grpc.MemoryServiceStub(dialer.dial("memory")), "router": router})
+    memory = memory_service_pb2_grpc.MemoryServiceStub(dialer.dial("memory"))
+    calls = Calls({"memory": memory, "router": router, "session": sessions})
     edge = Edge(
         _edge_config(settings, version),
         hub=hub,

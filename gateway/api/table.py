@@ -12,8 +12,13 @@ from google.protobuf.message import Message
 from chassis.policy import full_service_name
 from mobot.memory.v1 import memory_service_pb2
 from mobot.router.v1 import router_service_pb2
+from mobot.session.v1 import session_service_pb2
 
-_CONTRACTS: Mapping[str, Any] = {"memory": memory_service_pb2, "router": router_service_pb2}
+_CONTRACTS: Mapping[str, Any] = {
+    "memory": memory_service_pb2,
+    "router": router_service_pb2,
+    "session": session_service_pb2,
+}
 _VARIABLE = re.compile(r"\{([a-z_.]+)(?:=([^}]*))?\}")
 
 

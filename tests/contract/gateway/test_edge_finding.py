@@ -107,3 +107,23 @@ async def test_a_long_shared_session_goes_on_on_the_next_page(real, sessions):
     assert (len(first["messages"]), len(second["messages"]), second["nextPage"]) == (200, 53, None)
     assert damaged.status_code == 404
     assert "What follows" in html
+
+
+async def test_the_calls_are_there_over_http_too(real, sessions):
+    headers = {"Authorization": "Bearer secret"}
+    base = f"http://127.0.0.1:{real.port}/v1"
+    async with httpx.AsyncClient(base_url=base, headers=headers) as client:
+        usage = await client.get(f"/{NAME}:usage")
+        everything = await client.get("/sessions:usage", params={"bot": "bots/main"})
+        target = {"sessionId": "b", "session": {"label": "Fork"}}
+        forked = await client.post(f"/{NAME}:fork", json={"sequence": 3, "target": target})
+        merged = await client.post("/bots/main/sessions/c:merge", json={"sources": [NAME, "bots/main/sessions/b"]})
+        link = await client.post(f"/{NAME}/shareLinks", json={})
+        links = await client.get(f"/{NAME}/shareLinks")
+        revoked = await client.post(f"/{link.json()['shareLink']['name']}:revoke", json={})
+        found = await client.post("/sessions:search", json={"query": "zebra"})
+    assert usage.json()["sum"]["messageCount"] == "3"
+    assert everything.json()["sessionCount"] == "1"
+    assert (forked.json()["session"]["label"], merged.json()["eventCount"]) == ("Fork", "3")
+    assert "token" not in links.json()["shareLinks"][0]
+    assert (revoked.status_code, found.status_code) == (200, 200)
