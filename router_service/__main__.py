@@ -21,7 +21,7 @@ async def compose(
     *,
     dialer: Dialer,
     clock: Clock,
-    telemetry: Telemetry,  # noqa: ARG001 - the same for every service
+    telemetry: Telemetry,
 ) -> Service:
     """The service, running and ready to be hosted."""
     router = await Router.open(
@@ -34,6 +34,12 @@ async def compose(
         migrate=chassis.migrate_on_start,
         database_time=True,
     )
+    telemetry.registry.register(router.meters)
+
+    async def close() -> None:
+        telemetry.registry.unregister(router.meters)
+        await router.close()
+
     return Service(
         name="router",
         full_name="mobot.router.v1.RouterService",
@@ -41,7 +47,7 @@ async def compose(
         register=router_service_pb2_grpc.add_RouterServiceServicer_to_server,
         ready=router.ready,
         end_watches=router.end_watches,
-        close=router.close,
+        close=close,
         busy=("SendMessage",),
     )
 

@@ -18,6 +18,7 @@ from router_service.delivery.bot_watch import BotWatch
 from router_service.delivery.changes import Changes
 from router_service.delivery.chores import Chores
 from router_service.delivery.dispatcher import Dispatcher
+from router_service.delivery.meters import MailMeters
 from router_service.delivery.opener import Opener
 from router_service.delivery.spawner import Spawner
 from router_service.delivery.timers import Timers
@@ -153,6 +154,11 @@ class Router:
         router = cls(settings, store, registry=registry, session=session, clock=clock, page_secret=page_secret)
         await router._start()
         return router
+
+    @property
+    def meters(self) -> MailMeters:
+        """What is counted of the mail."""
+        return self._dispatcher.meters
 
     async def ready(self) -> bool:
         """Whether mail can be taken now."""

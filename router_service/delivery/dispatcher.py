@@ -15,6 +15,7 @@ from router_service.convert.settlements import to_settlement, to_step_receipt
 from router_service.delivery.attachments import Attachment
 from router_service.delivery.changes import Changes
 from router_service.delivery.live import DraftCache, LiveLease
+from router_service.delivery.meters import MailMeters
 from router_service.delivery.opener import Opener
 from router_service.delivery.room import Room
 from router_service.delivery.waiters import RunWaiters
@@ -85,6 +86,7 @@ class Dispatcher:
         self._offered: set[str] = set()
         self._drafts = DraftCache()
         self._numbers = 0
+        self.meters = MailMeters(in_flight=lambda: len(self._live), workers=lambda: len(self._workers))
         self._draining = False
         self._opener: Opener | None = None
         self._mail.listen(on_commit=self._committed, on_failure=self._failed)
@@ -346,19 +348,24 @@ class Dispatcher:
 
     def _apply(self, batch: Batch) -> None:
         gone: dict[str, LiveLease] = {}
+        meters = self.meters
         for effect in batch.effects:
             if type(effect) is Leased:
+                meters.leases += effect.offer is not None
                 self._leased_one(effect)
             elif type(effect) is EndedRun:
+                meters.ended[effect.state] += 1
                 live = self._end(effect.run, gone)
                 opened = live is not None and live.opened
                 draft = live.draft if live is not None else self._drafts.pop(effect.message_id)
                 self.opener.close_run(effect, draft, opened=opened)
                 self._waiters.notify(effect.run)
             elif type(effect) is RetryingRun:
+                meters.retries += 1
                 self._end(effect.run, gone)
                 self.opener.retry_run(effect)
             elif type(effect) is AskedRun:
+                meters.questions += 1
                 self._end(effect.run, gone)
                 self.opener.ask_run(effect)
             elif type(effect) is Steered:
@@ -366,6 +373,7 @@ class Dispatcher:
                 if host is not None and host.lease.epoch == effect.epoch and host.attachment:
                     self.opener.steer_run(host, effect.message, self._drafts.get(effect.message.message_id))
             elif type(effect) is CancelAsked:
+                meters.taken_away += effect.lost
                 stopped = gone.get(effect.run) or self._live.get(effect.run)
                 attachment = self.room.attachments.get(stopped.attachment) if stopped is not None else None
                 if stopped is not None and attachment is not None:

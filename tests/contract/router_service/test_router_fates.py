@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client import CollectorRegistry
 from router_world import Worker, draft, send, until
 
 from chassis.status import from_rpc_error
@@ -305,3 +306,23 @@ async def test_the_end_of_a_run_stands_before_the_start_of_the_next(world, stub)
     await until(lambda: len(world.sessions.outcomes(A)) == 5)
     ids = [event_id for event_id in world.sessions.ids(A) if event_id.startswith("run/")]
     assert ids == [f"run/k{n}/{what}" for n in range(5) for what in ("started/1", "finished")]
+
+
+async def test_what_becomes_of_mail_is_counted(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, max_attempts=2)
+    await worker.fail(await worker.delivery(), retryable=True)
+    await world.advance(61)
+    await worker.fail(await worker.delivery(), retryable=True)
+    await send(stub)
+    await worker.complete(await worker.delivery())
+    await send(stub, session=B)
+    await worker.delivery()
+    registry = CollectorRegistry()
+    registry.register(world.router.meters)
+
+    def value(name, **labels):
+        return registry.get_sample_value(f"mail_{name}", labels)
+
+    assert [value("runs_ended_total", state=state) for state in ("SUCCEEDED", "DEAD_LETTERED", "FAILED")] == [1, 1, 0]
+    assert [value("leases_total"), value("retries_total"), value("in_flight"), value("workers")] == [4, 1, 1, 1]
