@@ -12,6 +12,8 @@ _OUTCOMES = {
     Kind.ABORT: frozenset({"CANCELLED", "SUCCEEDED"}),
 }
 _SUCCEEDED = frozenset({"SUCCEEDED"})
+FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "DEAD_LETTERED", "REJECTED"})
+"""States of a run that is over."""
 
 
 @dataclass(slots=True)
