@@ -57,6 +57,8 @@ def to_proto_stats(
         ],
         version_count=stats.version_count,
         bot_count=stats.bot_count,
+        grant_count=stats.grant_count,
+        operation=stats.operation,
         as_of=to_proto_mark(stats.revision),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from memory_service.domain.errors import GrantAlreadyExists, GrantNotFound
 from memory_service.domain.grant import (
@@ -75,6 +75,13 @@ def grants_in_force(
     if bot is not None:
         query = query.where(GRANT.c.bot == bot)
     return tuple(grant_from_row(row) for row in conn.execute(query.order_by(GRANT.c.pk)).mappings())
+
+
+def count_in_force(conn: Connection, bot: str | None, now: datetime) -> int:
+    """Of those a bot has given; of all with None."""
+    query = select(func.count()).select_from(GRANT).where(_in_state(_ACTIVE, now))
+    count: int = conn.execute(query if bot is None else query.where(GRANT.c.bot == bot)).scalar_one()
+    return count
 
 
 def list_given(

@@ -68,8 +68,11 @@ def read_operation(conn: Connection, bot: str, operation_id: str) -> Operation:
     return _from_row(row)
 
 
-def find_unfinished(conn: Connection, bot: str) -> list[Operation]:
-    query = select(OPERATION).where(OPERATION.c.bot == bot, OPERATION.c.end_time.is_(None)).order_by(OPERATION.c.pk)
+def find_unfinished(conn: Connection, bot: str | None) -> list[Operation]:
+    """The oldest first; of every bot with None."""
+    query = select(OPERATION).where(OPERATION.c.end_time.is_(None)).order_by(OPERATION.c.pk)
+    if bot is not None:
+        query = query.where(OPERATION.c.bot == bot)
     return [_from_row(row) for row in conn.execute(query).mappings()]
 
 

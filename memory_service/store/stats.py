@@ -9,12 +9,17 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, func, selec
 from memory_service.domain.memory import Kind, VectorState
 from memory_service.models import BLOCK, MEMORY, MEMORY_VERSION, NAMESPACE
 from memory_service.store.codec import moment_or_none
+from memory_service.store.grants import count_in_force
+from memory_service.store.operations import find_unfinished
 from memory_service.store.selecting import unexpired
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """`kinds` counts living memories; `revision` grows with every change of what was counted."""
+    """`kinds` counts living memories, `grant_count` grants in force; `operation` names the one at work, if any.
+
+    `revision` grows with every change of what was counted.
+    """
 
     kinds: Mapping[Kind, int]
     deleted_count: int
@@ -24,6 +29,8 @@ class Stats:
     text_bytes: int
     backlog_count: int
     backlog_time: datetime | None
+    grant_count: int
+    operation: str
     revision: int
 
 
@@ -55,8 +62,16 @@ def read_stats(conn: Connection, bot: str | None, now: datetime) -> Stats:
         text_bytes=int(sum(size for _, _, size in rows)),
         backlog_count=backlog[0],
         backlog_time=moment_or_none(backlog[1]),
+        grant_count=count_in_force(conn, bot, now),
+        operation=_operation(conn, bot),
         revision=int(conn.execute(revisions).scalar_one()),
     )
+
+
+def _operation(conn: Connection, bot: str | None) -> str:
+    """Of the bot; over the whole service the oldest."""
+    unfinished = find_unfinished(conn, bot)
+    return unfinished[0].name if unfinished else ""
 
 
 def _count(conn: Connection, *conditions: ColumnElement[bool]) -> int:

@@ -2,11 +2,14 @@
 
 import math
 
+import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
-from memory_world import World, draft, pb, put_request, refused, struct
+from memory_world import SECRET, World, draft, pb, put_request, refused, struct
 
+from chassis.channel import Dialer
 from mobot.memory.v1 import memory_pb2
 
 Memory = memory_pb2.Memory
@@ -304,3 +307,19 @@ async def test_a_bad_value_in_an_update_changes_nothing(world: World):
     assert (await refused(world.update(Memory(name=before.name), "text"))).reason == "FIELD_INVALID"
     assert (await refused(world.stub.UpdateMemory(pb.UpdateMemoryRequest()))).metadata["field"] == "memory"
     assert await world.get(before.name) == before
+
+
+async def test_bytes_that_are_no_utf8_are_refused_and_store_nothing(world: World):
+    if world.transport == "local":
+        pytest.skip("what is no message cannot be handed over without a socket")
+    dialer = Dialer({"memory": world.target}, token=SECRET, actor=None)
+    world.dialers.append(dialer)
+    call = dialer.dial("memory").unary_unary("/mobot.memory.v1.MemoryService/PutMemory")
+    memory = b"\x12\x02\xc3\x28"  # text = an invalid sequence
+    draft = b"\x0a" + bytes([len(memory)]) + memory
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"\x0a\x09bots/main\x12" + bytes([len(draft)]) + draft)
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN  # the answer is gRPC's own: no call of ours was reached
+    assert "DecodeError" in (caught.value.details() or "")
+    assert (await world.stats()).memory_count == 0
+    assert (await world.put("tea")).text == "tea"

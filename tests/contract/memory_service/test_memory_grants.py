@@ -130,12 +130,14 @@ async def test_a_grant_ends_at_its_time(world: World):
 async def test_a_revoked_grant_serves_nothing_more(world: World):
     await fill(world)
     grant = await lend(world, access=WRITE, all_memories=True)
+    assert ((await world.stats()).grant_count, (await world.stats("bots/-")).grant_count) == (1, 1)
     friend, owner = world.acting("bots/friend"), world.acting("bots/main")
     revoked = (await owner.RevokeGrant(pb.RevokeGrantRequest(name=grant.name, request_id="r"))).grant
     assert (revoked.state, revoked.HasField("revoke_time")) == (grant_pb2.GRANT_STATE_REVOKED, True)
     assert (await owner.RevokeGrant(pb.RevokeGrantRequest(name=grant.name, request_id="r"))).grant == revoked
     assert await refusal(friend.GetMemory(pb.GetMemoryRequest(name="bots/main/memories/m1"))) == MISSING
     assert await refusal(friend.PutMemory(put_request("planted"))) == MISSING
+    assert ((await world.stats()).grant_count, (await world.stats("bots/-")).grant_count) == (0, 0)
     call = owner.RevokeGrant(pb.RevokeGrantRequest(name=grant.name))
     assert await refusal(call) == ("FAILED_PRECONDITION", "GRANT_ENDED")
 

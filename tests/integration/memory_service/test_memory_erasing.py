@@ -48,6 +48,7 @@ async def test_while_it_is_erased_nothing_is_found_and_nothing_written(store: Me
     assert await found(store, "tea") == []
     assert await listed(store) == []
     assert (await store.stats("main")).kinds == {}
+    assert (await store.stats("main")).operation == operation.name
     with pytest.raises(MemoryNotFound):
         await store.get_memory(ref(memory))
     with pytest.raises(NamespaceErasing):
