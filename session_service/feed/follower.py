@@ -57,6 +57,7 @@ class Follower:
         self._store.follow(self._ring)
         self._bell.set()
         self._task = asyncio.create_task(self._run(), name="session follower")
+        self._task.add_done_callback(_tell_end)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -116,6 +117,12 @@ class Follower:
         while more:
             await asyncio.sleep(0)
             more = await self._store.derive(partial(deriving.compact, first=False))
+
+
+def _tell_end(task: "asyncio.Task[None]") -> None:
+    """It ends when it is cancelled, and by a defect, of which somebody must hear: the index stands still."""
+    if not task.cancelled() and (cause := task.exception()) is not None:
+        _log.error("the index of words has stopped", exc_info=cause)
 
 
 def add_meters(registry: CollectorRegistry, follower: Follower) -> None:

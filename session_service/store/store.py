@@ -88,7 +88,7 @@ class Store:
         self._listener = listener
 
     def follow(self, ring: Callable[[int], None]) -> None:
-        """`ring` is told the newest position after each commit, on the loop."""
+        """`ring` is told the newest position after each commit, on the loop; 0 when no event was added."""
         self._ring = ring
 
     @property
@@ -166,8 +166,8 @@ class Store:
 
     def _announce(self, results: Sequence[Written[Any]]) -> None:
         events = [event for result in results for event in result.events]
-        if events and self._ring is not None:
-            self._ring(events[-1].position)
+        if self._ring is not None:
+            self._ring(events[-1].position if events else 0)
         if events and self._listener is not None:
             self._listener.committed(events, [session for result in results for session in result.sessions])
 

@@ -1,6 +1,8 @@
 """Search over all sessions, on both engines: what is found, how it is ordered, and what is not found any more."""
 
 import asyncio
+import contextlib
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -140,6 +142,33 @@ async def test_what_is_deleted_archived_or_purged_is_not_found(world):
     assert sorted(await texts(stub, "zebra", filter=everything)) == ["zebra archived", "zebra deleted"]
     await stub.UndeleteSession(pb.UndeleteSessionRequest(name=name("deleted")))
     assert await texts(stub, "zebra") == ["zebra deleted"]
+
+
+async def test_the_words_of_what_was_purged_leave_the_file(sqlite_url, tmp_path):
+    world = World(sqlite_url, data_dir=tmp_path)
+    await world.start()
+    stub = world.stub()
+    for session in ("kept", "purged"):
+        await create(stub, session)
+        await append_to(stub, name(session), *(message(str(n), f"word{session}{n}") for n in range(200)))
+    await search(stub, "wordkept1")
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file:
+
+        def has(word: bytes) -> bool:
+            return any(word in bytes(row[0]) for row in file.execute("SELECT block FROM event_fts_data"))
+
+        assert has(b"wordpurged")
+        uid = (await stub.GetSession(pb.GetSessionRequest(name=name("purged")))).session.uid
+        await stub.DeleteSession(pb.DeleteSessionRequest(name=name("purged"), expected_uid=uid))
+        await stub.PurgeSession(pb.PurgeSessionRequest(name=name("purged"), expected_uid=uid))
+        async with asyncio.timeout(60):
+            while True:
+                if not has(b"wordpurged"):
+                    break
+                await asyncio.sleep(0.01)
+        assert file.execute("SELECT count(*) FROM event_fts_source").fetchone() == (200,)
+    assert len((await search(stub, "wordkept1")).hits) == 1
+    await world.stop()
 
 
 async def test_the_index_goes_on_after_a_restart(world):

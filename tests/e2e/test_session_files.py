@@ -1,0 +1,87 @@
+"""Sessions as files, copies, links and sums, by the command line of a running mobot."""
+
+import json
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+from harness import Finished, Mobot, run_mobot, wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def mobot(default_mobot: Mobot) -> Mobot:
+    return default_mobot
+
+
+@pytest.fixture
+def session(mobot: Mobot) -> str:
+    """A session in which something was said and answered."""
+    session = f"main/files-{uuid.uuid4()}"
+    assert run_mobot(mobot, "send", session, f"hello zebra{session[-12:]}").code == 0
+    return session
+
+
+def history(mobot: Mobot, session: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in run_mobot(mobot, "history", session, "--json").out.splitlines()]
+
+
+def test_a_session_leaves_as_an_archive_and_comes_back(mobot: Mobot, session: str, tmp_path: Path) -> None:
+    exported = run_mobot(mobot, "sessions", "export", session, "--to", str(tmp_path))
+    assert exported.code == 0, exported.said
+    (archive,) = tmp_path.glob("*.mobot.jsonl.gz")
+    trial = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout", "--dry-run")
+    assert "1 sessions would be imported" in trial.out, trial.said
+    done = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout", "--json")
+    assert [each["created_count"] for each in done.json()] == ["1"], done.said
+    again = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout")
+    assert "1 here already" in again.out, again.said
+    copy = session.replace("main/", "scout/")
+    said = [event["message"]["parts"] for event in history(mobot, session) if "message" in event]
+    assert [event["message"]["parts"] for event in history(mobot, copy) if "message" in event] == said
+
+
+def test_a_session_is_written_for_people_and_for_openclaw(mobot: Mobot, session: str, tmp_path: Path) -> None:
+    text = run_mobot(mobot, "sessions", "export", session, "--format", "markdown", "--to", "-").out
+    assert f"hello zebra{session[-12:]}" in text
+    assert run_mobot(mobot, "sessions", "export", session, "-f", "jsonl", "-o", str(tmp_path / "t.jsonl")).code == 0
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [row["type"] for row in rows] == ["session", "message", "message"]
+
+
+def test_fork_merge_search_and_usage(mobot: Mobot, session: str) -> None:
+    forked = run_mobot(mobot, "sessions", "fork", session, f"{session}-fork", "--json")
+    assert forked.json()["fork_origin"]["session"].endswith(session.removeprefix("main/")), forked.said
+    merged = run_mobot(mobot, "sessions", "merge", f"{session}-all", session, f"{session}-fork")
+    assert "2 events added" in merged.out, merged.said
+
+    def found() -> Finished | None:
+        done = run_mobot(mobot, "sessions", "search", f"zebra{session[-12:]}")
+        return done if f"{session}-all" in done.out else None
+
+    assert session in wait_for(found, "the words in the index", 60).out
+    used = run_mobot(mobot, "sessions", "usage", session, "--json").json()
+    assert (used["sum"]["message_count"], used["sum"]["run_count"]) == ("2", "1")
+    assert "MESSAGES" in run_mobot(mobot, "sessions", "usage", "--bot", "main").out
+
+
+def test_a_link_shows_the_session_until_it_is_revoked(mobot: Mobot, session: str) -> None:
+    link = run_mobot(mobot, "sessions", "share", "create", session, "--json").json()
+    address = mobot.url.replace("ws://", "http://").rstrip("/") + link["path"]
+    with urllib.request.urlopen(address) as page:
+        assert f"zebra{session[-12:]}" in page.read().decode()
+    assert link["name"] in run_mobot(mobot, "sessions", "share", "list", session).out
+    assert run_mobot(mobot, "sessions", "share", "revoke", link["name"]).code == 0
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(address)
+
+
+def test_what_is_no_store_is_refused_by_name(mobot: Mobot, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    refused = run_mobot(mobot, "sessions", "import", str(tmp_path / "note.txt"))
+    assert (refused.code, "IMPORT_UNREADABLE" in refused.err) == (1, True), refused.said
+    nothing = run_mobot(mobot, "sessions", "import", str(tmp_path))
+    assert nothing.code == 1
