@@ -5,7 +5,12 @@ import asyncio
 import importlib
 import sys
 
-SUITES = {"core": "benchmarks.core", "mail": "benchmarks.mail", "sessions": "benchmarks.sessions"}
+SUITES = {
+    "core": "benchmarks.core",
+    "mail": "benchmarks.mail",
+    "sessions": "benchmarks.sessions",
+    "memory": "benchmarks.memory",
+}
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """How well memories are found: recall and reciprocal rank of questions whose answers are known.
 
     python -m benchmarks.memory_quality                     the notes of many bots that come with this repository
-    python -m benchmarks.memory_quality --locomo PATH       LoCoMo's locomo10.json (CC BY-NC 4.0; not in this repository)
+    python -m benchmarks.memory_quality --locomo PATH       LoCoMo's locomo10.json (CC BY-NC 4.0, not in here)
 
-Every memory and every question goes through the service as a client's would. One JSON line for each group of questions:
+Every memory and every question goes through the service as a client's would. One JSON line for each group:
 recall at 5, 10 and 20 (the share of a question's evidence among the first hits), the mean reciprocal rank of the first
 evidence, and 95 % confidence intervals. LoCoMo's conversations are reported in two halves: whatever is tuned is tuned
 on the even one (0, 2, 4 ...) alone.

@@ -793,7 +793,7 @@ class SearchWeights(_message.Message):
     vector: _builtins.float
     """The weight of the meaning, the cosine scaled likewise. Absent means 0.6."""
     author: _builtins.float
-    """The weight of an author of the namespace whom the query names. Absent means 0.1."""
+    """The weight of an author of the namespace whom the query names. Absent means 0.2."""
     recency: _builtins.float
     """The weight of recency, 1 for now and half for each `recency_half_life`. Absent means 0."""
     importance: _builtins.float
