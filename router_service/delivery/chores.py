@@ -4,6 +4,7 @@ looking after."""
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 
 from chassis.errors import AppError
 from chassis.identity import Caller
@@ -29,10 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Chores:
-    """`tick` does all that is due and returns the seconds until it should be called again.
-
-    Several replicas may do the same chore at once: the store lets one of them.
-    """
+    """Several replicas may do the same chore at once: the store lets one of them."""
 
     def __init__(
         self, store: RouterStore, spawner: Spawner, drafts: DraftReader, spawns: SpawnReader, *, poll_s: float
@@ -42,36 +40,46 @@ class Chores:
         self._drafts = drafts
         self._spawns = spawns
         self._poll_s = poll_s
-        self._bell = asyncio.Event()
+        self._schedule_bell = asyncio.Event()
+        self._spawn_bell = asyncio.Event()
         self._closing = False
 
     def wake(self) -> None:
         """Something changed about what is due."""
-        self._bell.set()
+        self._schedule_bell.set()
+        self._spawn_bell.set()
 
     async def run(self) -> None:
-        while not self._closing:
-            try:
-                wait_s = await self.tick()
-            except AppError as error:
-                _log.warning("chores cannot be done", extra={"reason": error.reason or error.code})
-                wait_s = _RETRY_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._bell.wait()
-            self._bell.clear()
+        # Apart, because children wait for the session service and schedules wait for nobody.
+        async with asyncio.TaskGroup() as chores:
+            chores.create_task(self._repeat(self._fire_due, self._schedule_bell))
+            chores.create_task(self._repeat(self._spawner.tick, self._spawn_bell))
 
     def close(self) -> None:
         self._closing = True
-        self._bell.set()
+        self.wake()
 
-    async def tick(self) -> float:
-        next_schedule_us = await self._fire_due()
-        next_spawn_us = await self._spawner.tick()
-        next_us = min(filter(None, (next_schedule_us, next_spawn_us)), default=0)
-        if not next_us:
-            return self._poll_s
-        return min(self._poll_s, max(0.0, (next_us - self._store.now_us()) / 1e6))
+    async def tick(self) -> None:
+        """Does all that is due now."""
+        await self._fire_due()
+        await self._spawner.tick()
+
+    async def _repeat(self, chore: Callable[[], Awaitable[int]], bell: asyncio.Event) -> None:
+        """Does a chore again and again, at the time in microseconds that it answers or earlier (0: nothing is due)."""
+        while not self._closing:
+            try:
+                next_us = await chore()
+            except AppError as error:
+                _log.warning("a chore cannot be done", extra={"reason": error.reason or error.code})
+                wait_s = _RETRY_S
+            else:
+                wait_s = self._poll_s
+                if next_us:
+                    wait_s = min(wait_s, max(0.0, (next_us - self._store.now_us()) / 1e6))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await bell.wait()
+            bell.clear()
 
     async def _fire_due(self) -> int:
         while True:
@@ -80,9 +88,12 @@ class Chores:
             if not due:
                 return next_us
             ticket = Ticket(len(due))
-            for schedule in due:
-                self._store.mail.post(self._fire(schedule, now_us, ticket))
+            fires = [self._fire(schedule, now_us, ticket) for schedule in due]
+            for fire in fires:
+                self._store.mail.post(fire)
             await ticket.wait()
+            if any(fire.spawns for fire in fires):
+                self._spawn_bell.set()
 
     def _fire(self, schedule: StoredSchedule, now_us: int, ticket: Ticket) -> Fire:
         timing = timing_of(schedule)
