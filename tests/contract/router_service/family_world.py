@@ -35,6 +35,8 @@ class FamilyStandIn(SessionStandIn):
         if known is not None:
             return known
         name = f"{request.parent}/sessions/{request.session_id}"
+        if request.session.label and any(s.label == request.session.label for s in self.sessions.values()):
+            raise AlreadyExists("the label is taken", reason="LABEL_IN_USE")
         existing = name in self.sessions
         if existing and request.conflict_policy == session_service_pb2.CONFLICT_POLICY_FAIL:
             raise AlreadyExists(f"{name} exists", reason="SESSION_ALREADY_EXISTS")

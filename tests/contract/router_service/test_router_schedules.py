@@ -241,3 +241,13 @@ async def test_replicas_send_for_each_due_time_once(postgresql_url, clock):
     finally:
         await second.close()
         await first.close()
+
+
+async def test_a_clock_that_is_put_back_sends_nothing_twice(world, stub):
+    await create(stub, "beat", schedule(interval_s=60))
+    await world.advance(60)
+    await world.advance(-600)
+    await world.advance(300)
+    assert len(await sent(stub)) == 1
+    await world.advance(360)
+    assert len(await sent(stub)) == 2

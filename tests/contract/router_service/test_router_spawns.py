@@ -95,6 +95,17 @@ async def test_an_existing_child_is_refused_used_or_replaced_as_asked(world, stu
     assert await refusal(stub.SpawnSession(wish(conflict_policy=replace))) == "SESSION_PERSISTENT"
 
 
+async def test_a_child_that_the_session_service_does_not_take_is_refused_with_its_reason(world, stub):
+    request = wish("c0")
+    request.spawn.session.label = "Budget"
+    await stub.SpawnSession(request)
+    request.spawn.session_id = "c1"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.SpawnSession(request)
+    error = from_rpc_error(caught.value)
+    assert (error.reason, error.metadata["refusal"]) == ("SESSION_REFUSED", "LABEL_IN_USE")
+
+
 async def test_a_forked_child_begins_with_the_transcript_of_its_parent(world, stub):
     answer = await stub.SpawnSession(wish(context=message_pb2.SPAWN_CONTEXT_FORKED))
     assert world.sessions.forks == [(PARENT, answer.receipt.session)]
