@@ -5,7 +5,19 @@ from enum import Enum
 from heapq import merge
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, exists, func, literal_column, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    column,
+    exists,
+    func,
+    literal_column,
+    select,
+    table,
+    tuple_,
+)
 
 from session_service.domain import errors
 from session_service.domain.label import label_key
@@ -22,6 +34,9 @@ _MAX_MATCHES = 100
 _NONE: ColumnElement[str] = literal_column("''")
 # Ranges that are merged at most; sessions that are sorted at most.
 _MAX_RANGES = 32
+# Texts are found by runs of three characters.
+_MIN_INDEXED_TEXT = 3
+_TEXTS = table("session_fts")
 _MAX_SORTED = 2_000
 
 
@@ -83,16 +98,23 @@ def list_sessions(
     count: bool,
 ) -> Page:
     as_of = head_position(conn)
-    total = count_sessions(conn, which) if count else 0
-    sessions = _page(conn, which, order, size + 1, after, 0 if after else offset)
+    few = _few(conn, which, order)
+    total = count_sessions(conn, which, few) if count else 0
+    sessions = _page(conn, which, order, few, size + 1, after, 0 if after else offset)
     more = len(sessions) > size
     sessions = sessions[:size]
     last = (_rank(sessions[-1], order), sessions[-1].name) if more else None
     return Page(sessions, last, as_of, total)
 
 
-def count_sessions(conn: Connection, which: SessionFilter) -> int:
-    """How many sessions fit. Without filters by content this is known, else those that fit are counted."""
+def count_sessions(conn: Connection, which: SessionFilter, few: Sequence[int] | None = None) -> int:
+    """How many sessions fit. Without filters by content this is known, else those that fit are counted.
+
+    `few` are keys of sessions among which all that fit are.
+    """
+    if few is not None:
+        among_few = select(func.count()).select_from(SESSION).where(among(conn, _c.pk, few))
+        return int(conn.execute(among_few.where(*conditions_of(conn, which, lead="pk"))).scalar_one())
     if which._replace(bots=None, states=(), tags=tuple(which.tags), exclude_ids=()) != _ANY:
         return int(
             conn.execute(select(func.count()).select_from(SESSION).where(*conditions_of(conn, which))).scalar_one()
@@ -106,7 +128,8 @@ def count_sessions(conn: Connection, which: SessionFilter) -> int:
     if total and which.exclude_ids:
         bots = {bot for bot, _ in rows}
         names = [f"bots/{bot}/sessions/{left_out}" for bot in bots for left_out in set(which.exclude_ids)]
-        there = select(func.count()).select_from(SESSION).where(among(conn, _c.name, names), _c.state.in_(states))
+        fits = unindexed(conn, _c.state).in_(states)
+        there = select(func.count()).select_from(SESSION).where(among(conn, _c.name, names), fits)
         total -= conn.execute(there).scalar_one()
     return int(total)
 
@@ -199,13 +222,13 @@ def _page(
     conn: Connection,
     which: SessionFilter,
     order: SessionOrder,
+    few: Sequence[int] | None,
     limit: int,
     after: tuple[int, str] | None,
     offset: int,
 ) -> list[Session]:
     """Each range of an index holds its sessions in the order asked for, so the ranges are read and merged. Sessions
     that few others are like are found by what they have in common, and sorted."""
-    few = _few(conn, which, order)
     if few is not None:
         ranges = [[among(conn, _c.pk, few), *conditions_of(conn, which, lead="pk")]]
     else:
@@ -261,13 +284,16 @@ def _lead(which: SessionFilter, order: SessionOrder) -> str:
 
 
 def _few(conn: Connection, which: SessionFilter, order: SessionOrder) -> list[int] | None:
-    """The keys of all sessions with some tag, group or parent of the filter, when there are few enough to sort."""
-    questions = [select(SESSION_TAG.c.session).where(SESSION_TAG.c.tag == tag) for tag in which.tags]
+    """The keys of all sessions with some tag, text, group or parent of the filter, if there are few enough to sort."""
+    questions: list[Select[Any]] = [select(SESSION_TAG.c.session).where(SESSION_TAG.c.tag == tag) for tag in which.tags]
     if order not in _BY_RANK:
         if which.parent:
             questions.append(select(_c.pk).where(_c.parent == which.parent, _c.parent != _NONE))
         if which.group:
             questions.append(select(_c.pk).where(_c.group_name == which.group, _c.group_name != _NONE))
+    if conn.dialect.name == "sqlite" and len(which.text) >= _MIN_INDEXED_TEXT:
+        words = '"' + fold(which.text).replace('"', '""') + '"'
+        questions.append(select(column("rowid")).select_from(_TEXTS).where(column("session_fts").op("MATCH")(words)))
     if which.label:
         bots = _bots_of_sessions(conn) if which.bots is None else which.bots
         key = label_key(which.label)

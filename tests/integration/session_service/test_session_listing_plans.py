@@ -1,6 +1,7 @@
 """How lists are read: by an index and in its order, whatever the filter, so that a page costs what it shows."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
@@ -149,16 +150,45 @@ async def test_what_fits_a_plain_list_is_known_and_not_counted(full):
         SessionFilter(states=[SessionState.ACTIVE, SessionState.ARCHIVED], tags=[]),
     ):
         statements = await full.read(lambda conn, which=which: statements_of_count(conn, which))
-        assert not any("count(*)" in statement and "name" not in statement for statement in statements), statements
+        for statement, parameters in statements:
+            if full.engine_name == "sqlite" and "FROM session " in statement.replace("\n", " ") + " ":
+                plan = await full.read(lambda conn, s=statement, p=parameters: plan_of(conn, s, p))
+                assert "USING INDEX uq_session_name (name=?)" in plan, plan
         page = await full.list_sessions(which, SessionOrder.NAME, size=COUNT, count=True)
         assert page.total == len(page.sessions)
+
+
+def plan_of(conn, statement, parameters) -> str:
+    rows = conn.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+async def test_a_text_that_few_hold_is_found_by_its_index_and_follows_every_change(full):
+    async def found(text, **which):
+        page = await full.list_sessions(SessionFilter(text=text, **which), SessionOrder.PINNED, size=50, count=True)
+        assert page.total == len(page.sessions)
+        return [session.head.session_id for session in page.sessions]
+
+    def relabel(tx):
+        return changing.update_session(
+            tx, "bots/main/sessions/s7", lambda before: replace(before, label='Ein "Ärger" 100%'), "x"
+        )
+
+    assert sorted(await found("SESSION 777")) == ["s777"]
+    await full.write(relabel)
+    for words in ("ärger", '"ÄRGER"', 'r" 100%', "100%"):
+        assert await found(words) == ["s7"], words
+    assert await found("session 7\n") == []
+    await full.write(lambda tx: changing.archive_session(tx, "bots/main/sessions/s7", changing.Expected(), "", "x"))
+    assert await found("ärger") == []
+    assert await found("ärger", states=[SessionState.ARCHIVED]) == ["s7"]
 
 
 def statements_of_count(conn, which):
     seen = []
 
-    def note(_conn, _cursor, statement, _parameters, _context, _many):
-        seen.append(statement)
+    def note(_conn, _cursor, statement, parameters, _context, _many):
+        seen.append((statement, parameters))
 
     event.listen(conn, "before_cursor_execute", note)
     try:
