@@ -151,7 +151,7 @@ def _key(number: int) -> str:
 
 
 def _patched(number: int) -> tuple[str, dict[str, object]]:
-    return "sessions.patch", {"key": _key(number), "thinkingLevel": random.choice(("low", "medium", "high"))}
+    return "sessions.patch", {"key": _key(number), "unread": random.random() < 0.5}
 
 
 _REQUESTS: tuple[tuple[str, Callable[[int], tuple[str, dict[str, object]]], str], ...] = (
