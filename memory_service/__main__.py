@@ -25,7 +25,7 @@ from memory_service.convert.exports import ResumeTokens
 from memory_service.convert.requests import Pages
 from memory_service.domain.operation import OperationKind
 from memory_service.operations.erasing import EraseWorker
-from memory_service.operations.runner import OperationRunner, OperationWorker
+from memory_service.operations.runner import OperationMetrics, OperationRunner, OperationWorker
 from memory_service.recall.recall import Recall
 from memory_service.servicer.memory_servicer import MemoryServicer
 from memory_service.settings import MemorySettings
@@ -73,7 +73,8 @@ async def compose(
     undo = {kind: worker.undo for kind, worker in workers.items()}
     operations = OperationStore(store.transactions, undo=undo)
     grants = GrantStore(store.transactions)
-    runner = OperationRunner(operations, workers, owner=new_id(), clock=clock)
+    metrics = OperationMetrics(telemetry.registry)
+    runner = OperationRunner(operations, workers, owner=new_id(), clock=clock, on_ended=metrics.note_end)
     runner.start()
     servicer = MemoryServicer(
         store=store,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Protocol
 
+from prometheus_client import CollectorRegistry, Counter
+
 from chassis.clock import Clock
 from chassis.errors import AppError
 from memory_service.domain.errors import OperationStopped
@@ -41,6 +43,18 @@ class OperationWorker(Protocol):
     def undo(self, tx: Transaction, operation: Operation) -> None:
         """Takes back what the operation has begun, in the transaction that cancels it."""
         ...
+
+
+class OperationMetrics:
+    """How many operations have ended, and how."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ended = Counter(
+            "memory_operations_ended", "Operations that have ended.", ("kind", "state"), registry=registry
+        )
+
+    def note_end(self, operation: Operation) -> None:
+        self._ended.labels(operation.kind.name, operation.state.name).inc()
 
 
 class OperationRunner:
@@ -113,7 +127,7 @@ class OperationRunner:
             operation = await self._workers[operation.kind].advance(operation)
         except OperationStopped:
             _log.info("operation stopped", extra=_told(operation))
-            return True
+            return False  # there is nothing to hurry for
         except AppError as error:
             await self._fail(operation, OperationFailure(error.code, error.reason, str(error.message)))
             return True
