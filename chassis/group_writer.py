@@ -85,16 +85,26 @@ class GroupWriter:
         result: Result = await self._enqueue(kind, (item,), alone=True)
         return result
 
-    async def submit_many(self, kind: WriteKind[Item, Result], items: Sequence[Item]) -> list[Result | AppError]:
+    async def submit_many(
+        self, kind: WriteKind[Item, Result], items: Sequence[Item], *, at_once: bool = False
+    ) -> list[Result | AppError]:
         """Writes `items` in one transaction, as one place in the queue; returns a result or an AppError for each.
+
+        `at_once` is for lists that were gathered already: they do not wait a turn of the loop for company.
 
         Raises:
             ResourceExhausted, Unavailable: as `submit`, for the whole list.
         """
         if not items:
             return []
-        results: list[Result | AppError] = await self._enqueue(kind, items, alone=False)
+        results: list[Result | AppError] = await self._enqueue(kind, items, alone=False, at_once=at_once)
         return results
+
+    def post_many(
+        self, kind: WriteKind[Item, Result], items: Sequence[Item]
+    ) -> "asyncio.Future[list[Result | AppError]]":
+        """As `submit_many`, at once, for a submitter that goes on meanwhile. The future may be done already."""
+        return self._enqueue(kind, items, alone=False, at_once=True)
 
     async def run(self, function: Callable[[Connection], Result]) -> Result:
         """Runs one admin write in the same queue; returns what it returned, after the commit.
@@ -109,7 +119,9 @@ class GroupWriter:
         self._closing = True
         await self._lane.stop()
 
-    def _enqueue(self, kind: WriteKind[Any, Any], items: Sequence[Any], *, alone: bool) -> asyncio.Future[Any]:
+    def _enqueue(
+        self, kind: WriteKind[Any, Any], items: Sequence[Any], *, alone: bool, at_once: bool = False
+    ) -> asyncio.Future[Any]:
         if self._closing:
             raise Unavailable(
                 "this store is closing; try again", reason=DRAINING, retry_after_s=_DRAINING_RETRY_AFTER_S
@@ -125,7 +137,7 @@ class GroupWriter:
         future = self._loop.create_future()
         self._unsettled_items += len(items)
         self._queue.append(Entry(kind, items, future, alone))
-        self._lane.ring()
+        self._lane.ring(at_once=at_once)
         return future
 
     def take(self) -> list[Entry]:

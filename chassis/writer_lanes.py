@@ -70,8 +70,11 @@ class Lane(Protocol):
     def start(self, source: Source) -> None:
         """Begins to write what can be taken from `source`; needs a running loop."""
 
-    def ring(self) -> None:
-        """Says that something was queued. Called at every submit, so it must cost next to nothing. On the loop only."""
+    def ring(self, *, at_once: bool = False) -> None:
+        """Says that something was queued. Called at every submit, so it must cost next to nothing. On the loop only.
+
+        `at_once`: no company is expected in this turn of the loop.
+        """
 
     async def stop(self) -> None:
         """Returns when everything queued has been written and settled."""
@@ -113,10 +116,14 @@ class ThreadLane:
         self._thread = threading.Thread(target=self._main, name="group-writer", daemon=True)
         self._thread.start()
 
-    def ring(self) -> None:
-        if not self._busy:
-            self._busy = True
-            # Not at once: whatever is ready to run in this turn of the loop shall queue first and share the commit.
+    def ring(self, *, at_once: bool = False) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        if at_once:
+            self._begin()
+        else:
+            # Whatever is ready to run in this turn of the loop shall queue first and share the commit.
             self._loop.call_soon(self._begin)
 
     async def stop(self) -> None:
@@ -250,7 +257,7 @@ class TaskLane:
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._main(), name="group-writer")
 
-    def ring(self) -> None:
+    def ring(self, *, at_once: bool = False) -> None:  # noqa: ARG002 - the task begins when it runs
         self._wake.set()
 
     async def stop(self) -> None:

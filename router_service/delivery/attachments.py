@@ -17,6 +17,8 @@ _FRAME_DELIVERIES = 256
 _FRAME_BYTES = 1024 * 1024
 # Settlements and cancellations that a worker may leave unread before it is taken for dead.
 _MAX_UNREAD = 50_000
+# Settlements wait so long for a delivery to share its frame: the room that they give back is in use already.
+_PATIENCE_S = 0.002
 
 
 class Attachment:
@@ -52,6 +54,7 @@ class Attachment:
         self._steerings: deque[tuple[LiveLease, JoinedMessage, message_pb2.MessageDraft, int]] = deque()
         self._receipts: list[message_pb2.StepReceipt] = []
         self._bell = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._closed = False
         self._error: AppError | None = None
 
@@ -75,7 +78,8 @@ class Attachment:
 
     def settled(self, settlement: message_pb2.Settlement) -> None:
         self._settlements.append(settlement)
-        self._bell.set()
+        if self._patience is None and not self._bell.is_set():
+            self._patience = asyncio.get_running_loop().call_later(_PATIENCE_S, self._ring)
         if len(self._settlements) > _MAX_UNREAD:
             self.close(ResourceExhausted("the worker does not read what is sent to it", reason="SLOW_CONSUMER"))
 
@@ -118,6 +122,9 @@ class Attachment:
         while True:
             await self._bell.wait()
             self._bell.clear()
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
             while frame := self._next_frame():
                 yield frame
             if self._closed:
@@ -150,6 +157,10 @@ class Attachment:
                     return found
                 self.draining = True
                 deadline = loop.time() + linger_s
+
+    def _ring(self) -> None:
+        self._patience = None
+        self._bell.set()
 
     def _next_frame(self) -> router_service_pb2.AttachResponse | None:
         if not (self._deliveries or self._settlements or self._cancellations or self._receipts or self._steerable()):

@@ -188,7 +188,8 @@ class Opener:
     def _put(self, entry: _Entry) -> None:
         self._queue.append(entry)
         if entry.ended is None:
-            self._bell.set()
+            # A turn later: whoever waits for the commit is answered before the log is written.
+            self._loop.call_soon(self._bell.set)
         elif self._patience is None and not self._bell.is_set():
             self._patience = self._loop.call_later(_PATIENCE_S, self._bell.set)
 

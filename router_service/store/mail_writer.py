@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from chassis.errors import AppError, Internal, ResourceExhausted, Unavailable
 from chassis.group_writer import GroupWriter
@@ -34,7 +36,7 @@ class MailWriter:
         self._timer: asyncio.TimerHandle | None = None
         # Until when further items wait, so that busy transactions keep their distance.
         self._next_s = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Future[Any]] = set()
         self._on_commit: Callable[[Sequence[Item]], None] = lambda _items: None
         self._on_failure: Callable[[Sequence[Item], AppError], None] = lambda _items, _error: None
         self._loop = asyncio.get_running_loop()
@@ -74,9 +76,9 @@ class MailWriter:
 
     async def close(self) -> None:
         """Returns when everything posted is answered."""
-        while self._posted or self._tasks:
+        while self._posted or self._writes:
             self._flush()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._writes, return_exceptions=True)
 
     def _flush(self) -> None:
         self._hurried = False
@@ -88,16 +90,31 @@ class MailWriter:
         items, self._posted = self._posted, []
         if len(items) >= _BUSY_ITEMS:
             self._next_s = self._loop.time() + _PACE_S
-        task = self._loop.create_task(self._submit(items))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        try:
+            write = self._writer.post_many(self._kind, items)
+        except (ResourceExhausted, Unavailable) as error:
+            self._fail(items, error)
+            return
+        if not write.done() or write.exception() is not None:
+            self._writes.add(write)
+            write.add_done_callback(partial(self._written, items))
+
+    def _written(self, items: list[Item], write: asyncio.Future[Any]) -> None:
+        self._writes.discard(write)
+        error = None if write.cancelled() else write.exception()
+        if isinstance(error, (ResourceExhausted, Unavailable)):
+            self._fail(items, error)
+        elif isinstance(error, Exception):  # one caller's poison must not fail those who shared its turn
+            retry = self._loop.create_task(self._submit_each(items, error))
+            self._writes.add(retry)
+            retry.add_done_callback(self._writes.discard)
 
     async def _submit(self, items: list[Item]) -> None:
         try:
             await self._writer.submit_many(self._kind, items)
         except (ResourceExhausted, Unavailable) as error:
             self._fail(items, error)
-        except Exception as error:  # noqa: BLE001 - one caller's poison must not fail those who shared its turn
+        except Exception as error:  # noqa: BLE001 - it goes on to the one item that it is about
             await self._submit_each(items, error)
 
     async def _submit_each(self, items: list[Item], error: Exception) -> None:

@@ -111,7 +111,7 @@ class Store:
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | AppError]:
         """Appends in one commit, in order; a result or a refusal for each."""
-        results = await self._writer.submit_many(self._kind, appends)
+        results = await self._writer.submit_many(self._kind, appends, at_once=True)
         return [result if isinstance(result, AppError) else result.value for result in results]
 
     async def write(self, act: Callable[[Transaction], T], claim: Claim | None = None) -> T | Replayed:
