@@ -241,3 +241,41 @@ async def ended_in(world, session, count):
 
     while await count_ends() < count:
         await until(lambda: True)
+
+
+async def test_a_transcript_shows_what_joined_a_turn_and_what_a_person_was_asked(world):
+    stub = world.stub()
+    worker = await Worker(stub).start()
+    await send(stub, "book the flight", idempotency_key="k")
+    delivery = await worker.delivery()
+    await send(stub, "a seat by the window", idempotency_key="s", mode=message_pb2.BUSY_MODE_STEER)
+    steering = await worker.steering()
+    assert (await world.log())[-1].sequence == steering.sequence
+    await worker.take_in(steering)
+    for number in range(2):
+        await send(stub, f"part {number}", idempotency_key=f"c{number}", mode=message_pb2.BUSY_MODE_COLLECT)
+    await worker.complete(delivery, "booked")
+    collected = await worker.delivery()
+    failure = message_pb2.Failure(run="c0", epoch=collected.epoch)
+    failure.decision_request.question = "Pay twice?"
+    failure.decision_request.choices.extend(["yes", "no"])
+    await worker.send(failures=[failure])
+    await worker.settlement()
+    own = await worker.delivery()
+    while not any(event.HasField("decision_requested") for event in await world.log()):
+        await until(lambda: True)
+    assert list((await world.session()).active_runs) in ([], ["c1"])
+    await worker.complete(own)
+    request = router_service_pb2.ResolveRunRequest(run="c0")
+    request.decision.answer = "no"
+    await stub.ResolveRun(request)
+    resumed = await worker.delivery()
+    assert (await world.session()).status == session_pb2.SESSION_STATUS_RUNNING
+    await worker.complete(resumed)
+    await ended(world, 4)
+    log = await world.log()
+    texts = [event.message.parts[0].text for event in log if event.HasField("message")]
+    assert texts == ["book the flight", "a seat by the window", "part 0", "part 1"]
+    assert [event.run for event in log if event.HasField("run_finished")] == ["s", "k", "c1", "c0"]
+    session = await world.session()
+    assert (list(session.active_runs), session.last_run.run) == ([], "c0")
