@@ -312,7 +312,9 @@ class MessageDraft(_message.Message):
     user_input: _builtins.bool
     """Whether a person (rather than a bot or a schedule) wrote it; shown in the transcript."""
     new_session: _builtins.bool
-    """With a bot as destination: a new session, "mail:{key}", instead of the main one. The same idempotency key names the same session."""
+    """With a bot as destination: a new session, whose id begins with "mail:", instead of the main one. The same idempotency key of the
+    same sender leads to the same session.
+    """
     turn_count: _builtins.int
     """Turns that two sessions took with each other so far in this exchange. A message that answers another (in_reply_to) between the
     same two counts one more than that, whatever is said here; past the limit it is refused (TURN_LIMIT_REACHED).
