@@ -87,6 +87,7 @@ class Runs:
         self._runs: dict[str, _Run] = {}
         self._in_flight: dict[str, int] = {}
         self._working = 0
+        self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -106,6 +107,10 @@ class Runs:
     async def all_ended(self) -> None:
         """Returns when no handler runs."""
         await self._idle.wait()
+
+    def drain(self) -> None:
+        """Begins no more turns: what was on its way to this worker goes back at once."""
+        self._draining = True
 
     def hand_back(self) -> None:
         """Stops every turn and gives its message back, for another worker to go on with."""
@@ -128,6 +133,9 @@ class Runs:
         handler = self._handlers.get(lease.bot)
         assert self._attachment is not None
         assert self._tasks is not None
+        if self._draining:
+            self._attachment.give(lease, _handed_back(lease))
+            return
         if handler is None:
             failure = _failure(lease, "BOT_NOT_SERVED", f"this worker does not serve {lease.bot} any more", True)
             failure.retry_delay.CopyFrom(convert.to_duration(_NOT_SERVED_DELAY_S))
@@ -245,9 +253,7 @@ class Runs:
             if await turn.has_committed_reply():
                 return turn.completion()
             if run.ending is _Ending.HANDED_BACK:
-                failure = _failure(lease, "WORKER_DRAINING", "the worker is stopping", True)
-                failure.retry_delay.CopyFrom(convert.to_duration(0))
-                return failure
+                return _handed_back(lease)
             await turn.keep_partial()
         except LeaseLost:
             return None
@@ -324,6 +330,13 @@ def _failure_of(lease: Lease, error: BaseException) -> message_pb2.Failure:
         failure = _failure(lease, HANDLER_ERROR, text[:500], True)
     if retry_after_s is not None:
         failure.retry_delay.CopyFrom(convert.to_duration(retry_after_s))
+    return failure
+
+
+def _handed_back(lease: Lease) -> message_pb2.Failure:
+    """The message goes to the next worker at once."""
+    failure = _failure(lease, "WORKER_DRAINING", "the worker is stopping", True)
+    failure.retry_delay.CopyFrom(convert.to_duration(0))
     return failure
 
 

@@ -147,6 +147,8 @@ class Worker:
         _log.info("draining", extra={"worker": self.name, "in_flight": self._runs.working})
         self._registration.drain()
         self._attachment.drain()
+        # A turn that began while the queues below it are being taken down would wait for them for ever.
+        self._runs.drain()
         if not await _within(self._grace_s, self._runs.all_ended()):
             self._runs.hand_back()
             await _within(self._grace_s, self._runs.all_ended())

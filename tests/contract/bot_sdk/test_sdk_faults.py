@@ -683,3 +683,20 @@ async def test_a_second_reply_is_a_mistake_of_the_handler(world):
         run = await world.router.send(SESSION, "x")
         await world.router.wait(run, "SUCCEEDED")
     assert world.session.log(SESSION).replies() == ["one"]
+
+
+async def test_what_arrives_while_a_worker_stops_goes_back_and_is_not_begun(world):
+    begun = []
+
+    async def handler(turn):
+        begun.append(turn.run)
+        return "ok"
+
+    async with world.serving({"main": handler}) as worker:
+        worker._runs.drain()
+        run = await world.router.send("bots/main/sessions/inbox", "x")
+        await world.router.wait_until(lambda: bool(world.router.failures))
+    assert begun == []
+    assert {failure.error.reason for failure in world.router.failures} == {"WORKER_DRAINING"}
+    assert all(failure.retryable for failure in world.router.failures)
+    assert world.router.failures[0].run == run
