@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import memory_service.index  # noqa: F401 - sets up NumPy as in the service, before its first import
 from benchmarks.memory_material import DIMENSION, Material
 from benchmarks.peers.environment import MEMORY, environment
 from benchmarks.processes import say

@@ -94,7 +94,8 @@ class LangGraphSqlite:
         self._count = 0
 
     def _embed(self, texts: Iterable[str]) -> list[list[float]]:
-        return [self._vectors[text] for text in texts]
+        # It hands over a put value whole, as JSON.
+        return [self._vectors[json.loads(text)["text"] if text.startswith("{") else text] for text in texts]
 
     def add(self, items: list[tuple[str, Any]]) -> None:
         from langgraph.store.base import PutOp

@@ -9,7 +9,7 @@ from memory_service.domain.words import fold, runs
 DEPTH = 1_000
 """How many hits deep pages reach."""
 _SHALLOW_HITS = 25
-_SHALLOW_POOL = 100
+_SHALLOW_POOL = 60
 _SCORE_DIGITS = 9
 _MIN_NAME = 3
 
@@ -73,10 +73,54 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Scales:
+    """What each part of a score is multiplied by, in one search."""
+
+    text: float
+    vector: float
+    author: float
+    recency: float
+    importance: float
+    half_life_us: float
+    named: Collection[str]
+    now: int
+
+    def score(self, each: Candidate) -> float:
+        signal = each.signal
+        score = signal.bm25 * self.text + each.importance * self.importance
+        if signal.cosine is not None and signal.cosine > 0:
+            score += signal.cosine * self.vector
+        if self.author and each.author in self.named:
+            score += self.author
+        if self.recency:
+            score += self._recency(each)
+        return min(1.0, round(score, _SCORE_DIGITS))
+
+    def parts(self, each: Candidate) -> Parts:
+        matched = each.author if self.author and each.author in self.named else ""
+        return Parts(
+            text=each.signal.bm25 * self.text,
+            vector=max(0.0, each.signal.cosine or 0.0) * self.vector,
+            author=self.author if matched else 0.0,
+            recency=self._recency(each) if self.recency else 0.0,
+            importance=each.importance * self.importance,
+            matched_author=matched,
+        )
+
+    def _recency(self, each: Candidate) -> float:
+        return self.recency * float(0.5 ** (max(0, self.now - each.happen_time) / self.half_life_us))
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     candidate: Candidate
     score: float
-    parts: Parts
+    scales: Scales
+
+    @property
+    def parts(self) -> Parts:
+        """Made when it is asked for: most candidates are on no page."""
+        return self.scales.parts(self.candidate)
 
 
 def pool(depth: int) -> int:
@@ -106,22 +150,19 @@ def rank(
     )
     if total <= 0:
         by_text, by_vector, total = (1 / best_text if best_text > 0 else 0.0), 0.0, 1.0
-    scored: list[tuple[float, Candidate, Parts]] = []
-    for each in candidates:
-        matched = each.author if each.author and each.author in named else ""
-        age_s = max(0, now - each.happen_time) / 1e6
-        parts = Parts(
-            text=each.signal.bm25 * by_text / total,
-            vector=max(0.0, each.signal.cosine or 0.0) * by_vector / total,
-            author=by_author / total if matched else 0.0,
-            recency=weights.recency * 0.5 ** (age_s / weights.half_life_s) / total if weights.recency else 0.0,
-            importance=weights.importance * each.importance / total,
-            matched_author=matched if by_author else "",
-        )
-        score = parts.text + parts.vector + parts.author + parts.recency + parts.importance
-        scored.append((min(1.0, round(score, _SCORE_DIGITS)), each, parts))
+    scales = Scales(
+        text=by_text / total,
+        vector=by_vector / total,
+        author=by_author / total,
+        recency=weights.recency / total,
+        importance=weights.importance / total,
+        half_life_us=weights.half_life_s * 1e6,
+        named=frozenset(named),
+        now=now,
+    )
+    scored = [(scales.score(each), each) for each in candidates]
     scored.sort(key=lambda each: (-each[0], -each[1].update_time, each[1].id))
-    return [Ranked(candidate, score, parts) for score, candidate, parts in scored[:DEPTH]]
+    return [Ranked(candidate, score, scales) for score, candidate in scored[:DEPTH]]
 
 
 def named_authors(query: str, authors: Iterable[str]) -> tuple[str, ...]:

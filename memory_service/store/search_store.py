@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select, text
 from sqlalchemy.types import BigInteger
 
 from memory_service.domain.embedder import VectorSet
@@ -186,15 +186,11 @@ def _candidates(conn: Connection, namespace: Namespace, found: Signals) -> list[
         return []
     keys = list(found.found)
     if conn.dialect.name == "sqlite":
-        rows = conn.exec_driver_sql(f"{_DETAILS_SQLITE} AND namespace = {namespace.key:d}", (str(keys),)).all()
+        rows = conn.exec_driver_sql(f"{_DETAILS_SQLITE} AND +namespace = {namespace.key:d}", (str(keys),)).all()
     else:
         query = _DETAILS.where(MEMORY.c.namespace == namespace.key)
         rows = conn.execute(query, {"keys": keys}).all()
-    return [Candidate(*each, found.found[each[0]]) for each in map(_details, rows)]
-
-
-def _details(row: Row[Any]) -> tuple[int, str, str, float, int, int]:
-    return row.pk, row.memory_id, row.author, row.importance, row.update_time, row.happen_time
+    return [Candidate(row[0], row[1], row[2], row[3], row[4], row[5], found.found[row[0]]) for row in rows]
 
 
 def _hits(
