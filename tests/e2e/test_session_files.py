@@ -63,8 +63,13 @@ def test_fork_merge_search_and_usage(mobot: Mobot, session: str) -> None:
         return done if f"{session}-all" in done.out else None
 
     assert session in wait_for(found, "the words in the index", 60).out
-    used = run_mobot(mobot, "sessions", "usage", session, "--json").json()
-    assert (used["sum"]["message_count"], used["sum"]["run_count"]) == ("2", "1")
+
+    def accounted() -> bool | None:
+        # The end of a run reaches the log a moment after its answer.
+        used = run_mobot(mobot, "sessions", "usage", session, "--json").json()["sum"]
+        return (used["message_count"], used.get("run_count")) == ("2", "1") or None
+
+    wait_for(accounted, "the run in the sums", 60)
     assert "MESSAGES" in run_mobot(mobot, "sessions", "usage", "--bot", "main").out
 
 
