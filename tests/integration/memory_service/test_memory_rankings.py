@@ -11,7 +11,7 @@ from chassis.clock import FakeClock, Uuid7Ids
 from chassis.database import Database
 from memory_service.domain.embedder import Model
 from memory_service.domain.grant import Reach
-from memory_service.domain.ranking import Mode
+from memory_service.domain.ranking import Mode, Weights
 from memory_service.domain.search import Found, Scope, SearchQuery
 from memory_service.domain.selection import MemoryFilter
 from memory_service.domain.words import query_words
@@ -110,7 +110,7 @@ async def test_meaning_is_compared_exactly(here: Searched):
     texts = corpus(400)
     await here.put("main", texts)
     for query in ("tea milk", "oak elm ash", "vat"):
-        found = await here.find(query, mode=Mode.VECTOR, size=10)
+        found = await here.find(query, mode=Mode.VECTOR, size=10, weights=Weights(author=0))
         expected = sorted((float(vector(text) @ vector(query)) for text in {*texts}), reverse=True)[:10]
         assert [hit.cosine for hit in found.hits] == pytest.approx(expected, abs=1e-5)
 
