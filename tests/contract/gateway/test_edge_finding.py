@@ -127,3 +127,12 @@ async def test_the_calls_are_there_over_http_too(real, sessions):
     assert (forked.json()["session"]["label"], merged.json()["eventCount"]) == ("Fork", "3")
     assert "token" not in links.json()["shareLinks"][0]
     assert (revoked.status_code, found.status_code) == (200, 200)
+
+
+async def test_a_session_created_as_a_fork_begins_with_its_parents_transcript(real, sessions):
+    async with real.client() as client:
+        made = await client.call("sessions.create", {"key": "child", "parentSessionKey": A, "fork": True})
+        history = await client.call("chat.history", {"sessionKey": made["key"]})
+        row = (await client.call("sessions.describe", {"key": made["key"]}))["session"]
+    assert [message["role"] for message in history["messages"]] == ["user", "assistant", "user"]
+    assert row["forkSource"]["sessionKey"] == A
