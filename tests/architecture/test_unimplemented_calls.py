@@ -7,8 +7,7 @@ import pytest
 
 UNIMPLEMENTED: dict[str, set[str]] = {
     "registry": set(),
-    "session": {
-    },
+    "session": set(),
     "memory": set(),
     "router": set(),
 }
