@@ -56,7 +56,7 @@ class Searcher:
             probes, notes = await self._probes(scopes, grounds, query)
         if query.mode is Mode.HYBRID and not any(probe.vectors for probe in probes):
             query = replace(query, mode=Mode.TEXT)
-        reranker = self._reranker if query.rerank and query.depth <= self._rerank_depth() else None
+        reranker = self._reranker if query.rerank and query.skip < self._rerank_depth() else None
         found = await self._store.search(scopes, probes, self._deeper(query) if reranker else query)
         model = next((probe.vectors.model for probe in probes if probe.vectors), None)
         found = replace(found, notes=(*notes, *found.notes), embedder=model)
