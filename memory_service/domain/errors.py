@@ -197,8 +197,6 @@ class OperationNotCancellable(FailedPrecondition):
 class OperationStopped(Aborted):
     """Told to a worker, never to a caller: the operation was cancelled or taken over, so nothing more may be done."""
 
-    reason = "OPERATION_STOPPED"
-
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is no longer this process's to work on", metadata={"operation": name})
 
