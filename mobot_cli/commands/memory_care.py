@@ -35,7 +35,7 @@ def stats(
         if as_json:
             printing.print_json(printing.as_json(answer.stats))
         else:
-            printing.print_table(["", ""], _rows(answer.stats), empty="")
+            printing.print_table(["FIGURE", "VALUE"], _rows(answer.stats), empty="")
 
     services.run(command)
 
