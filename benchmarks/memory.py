@@ -42,6 +42,7 @@ PEER = Path(__file__).parent / "peers" / "memory_peer.py"
 ROWS = ("add", "search-1k", "search-10k", "search-100k", "bots", "process")
 _MEBIBYTE = 1024 * 1024
 _QUERIES = 60
+_CALLERS = 64
 
 
 class Ours:
@@ -66,6 +67,18 @@ class Ours:
                 await self.store.put_memories(Reach(bot), items[start : start + at_once], _ticket(), atomic=True)
             took.append(time.perf_counter() - begun)
         return took
+
+    async def add_beside(self, bot: str, count: int, callers: int) -> float:
+        """Adds per second of callers that each add one after the other."""
+        items = iter([_draft(text) for text, _ in self._material.items(count)])
+
+        async def call() -> None:
+            for item in items:
+                await self.store.put_memory(Reach(bot), item, _ticket())
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(call() for _ in range(callers)))
+        return count / (time.perf_counter() - begun)
 
     async def load(self, bot: str, count: int, material: Material) -> None:
         """Memories with their vectors."""
@@ -146,14 +159,17 @@ async def run(*, rounds: int, seconds: float, only: frozenset[str]) -> Report:  
 
 
 async def _adds(report: Report, rounds: int) -> None:
-    ours_one, ours_many, theirs = [], [], []
+    ours_one, ours_beside, ours_many, theirs = [], [], [], []
     async with _ours() as mine, _peer("mem0") as peer:
         await peer.add(20, 1)
         for _ in range(rounds):
             theirs.append(_rate(await peer.add(200, 1), 200))
             ours_one.append(_rate(await mine.add("one", 400, 1), 400))
+            ours_beside.append(await mine.add_beside("beside", 4_000, _CALLERS))
             ours_many.append(_rate(await mine.add("many", 4_000, 1_000), 4_000))
-    report.against("add, one a call, per s", ours_one, theirs, peer_name="mem0", bound="at least", ratio=5)
+    report.against("add, one a call, one caller, per s", ours_one, theirs, peer_name="mem0", bound="at least", ratio=5)
+    name = f"add, one a call, {_CALLERS} callers, per s"
+    report.against(name, ours_beside, theirs, peer_name="mem0", bound="at least", ratio=5)
     report.against("add, 1,000 a call, per s", ours_many, theirs, peer_name="mem0", bound="at least", ratio=20)
 
 
