@@ -11,7 +11,7 @@ _TOPICS = 64
 
 
 class Material:
-    """Texts of 12 words, some common and most rare, and vectors that gather around topics, as those of real texts do."""
+    """Texts of 12 words, some common and most rare, and vectors that gather around topics, as real texts' do."""
 
     def __init__(self, seed: int = 1) -> None:
         self._dice = np.random.default_rng(seed)
