@@ -58,7 +58,9 @@ async def compose(settings, chassis, *, dialer, clock, telemetry):
     handlers = {{"Ask": grpc.unary_unary_rpc_method_handler(ask)}}
     return Service(
         name="{name}", full_name=FULL_NAME, servicer=None, ready=ready, end_watches=nothing, close=close,
-        register=lambda _, server: server.add_registered_method_handlers(FULL_NAME, handlers),
+        register=lambda _, server: server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(FULL_NAME, handlers),)
+        ),
     )
 """
 
