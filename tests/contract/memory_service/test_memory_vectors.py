@@ -213,7 +213,6 @@ async def test_another_embedder_takes_over_by_a_reindex(world: World):
     await world.restart(embedder="hash")
     old = (await embedded(world)).embedder
     await world.restart(embedder="static", vector_batch=5)
-    pytest.importorskip("wordllama")
     operation = await reindex(world)
     assert operation.state == operation_pb2.OPERATION_STATE_SUCCEEDED, operation.error
     assert operation.reindex.old_embedder == old
