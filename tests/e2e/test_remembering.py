@@ -29,7 +29,8 @@ def test_a_bot_remembers_over_a_restart_and_cites_what_it_remembers(mobot: Mobot
     (stored,) = [m for m in run_mobot(mobot, "memory", "list", "main", "--json").json() if word in m["text"]]
     events = [json.loads(line) for line in run_mobot(mobot, "history", other, "--json").out.splitlines()]
     (reply,) = [e["message"] for e in events if "I remember" in str(e.get("message", {}).get("parts"))]
-    assert reply["cited_memories"] == [stored["name"]]
+    # The bot may recall what it heard in other sessions too.
+    assert stored["name"] in reply["cited_memories"]
     assert stored["provenance"]["session"] == f"bots/main/sessions/{session.removeprefix('main/')}"
 
 
