@@ -27,8 +27,11 @@ async def reset_session(
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
         return await ensure_session(services, name)
-    stale = bool(expected_uid) and expected_uid != current.uid
-    if current.active_runs and not current.persistent and not stale:
+    if current.active_runs:
+        # What is going to be refused must not have stopped the run before.
+        await services.sessions.ResetSession(
+            session_api.ResetSessionRequest(name=name.name, expected_uid=expected_uid, validate_only=True)
+        )
         await stop_run(services, current)
     response = await services.sessions.ResetSession(
         session_api.ResetSessionRequest(name=name.name, expected_uid=expected_uid, reason=reason, request_id=request_id)

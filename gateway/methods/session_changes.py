@@ -11,7 +11,7 @@ from chassis import status
 from chassis.resource_names import SessionName
 from gateway import errors, params, scopes, shapes
 from gateway.dispatch import Call, Method
-from gateway.keys import agent_of, key_of
+from gateway.keys import MAIN, agent_of, key_of
 from gateway.methods.listing import find_session
 from gateway.methods.resetting import ensure_session, reset_session, stop_run
 from gateway.methods.sending import deliver, user_draft
@@ -105,8 +105,6 @@ class SessionChangeMethods:
         )
         name = services.keys.session(key, given.get("agentId")) if key else None
         parent = services.keys.session(parent_key, field="parentSessionKey") if parent_key else None
-        if given.get("succeedsParent") and parent is not None:
-            await self._refuse_to_succeed(parent)
         session = session_pb2.Session(
             created_via="operator",
             user_created=True,
@@ -127,6 +125,8 @@ class SessionChangeMethods:
             if resume is False
             else session_api.CONFLICT_POLICY_USE_EXISTING,
             request_id=_request_id("create", given.get("idempotencyKey")),
+            # "Start over" from a session is a reset of it by another name.
+            succeeds_parent=bool(given.get("succeedsParent")),
         )
         if given.get("fork") and parent is not None:
             request.based_on.session = parent.name
@@ -184,7 +184,7 @@ class SessionChangeMethods:
         name = self._session(call)
         expected = call.params.get("expectedSessionId") or ""
         current = await find_session(self._services, name)
-        if current is not None and current.active_runs and (not expected or current.uid == expected):
+        if current is not None and current.active_runs and _may_be_deleted(current, expected):
             await stop_run(self._services, current)
         response = await self._sessions.DeleteSession(
             session_api.DeleteSessionRequest(
@@ -269,13 +269,6 @@ class SessionChangeMethods:
             return {"runStarted": False, "runError": refusal.shape.to_json()}
         return {"runStarted": True, "runId": receipt.run, "status": "started"}
 
-    async def _refuse_to_succeed(self, parent: SessionName) -> None:
-        """ "Start over" from a protected session is a reset by another name."""
-        current = await find_session(self._services, parent)
-        if current is not None and current.persistent:
-            metadata = {"session": parent.name, "label": current.label}
-            raise app_errors.FailedPrecondition("session is persistent", reason="SESSION_PERSISTENT", metadata=metadata)
-
     def _session(self, call: Call) -> SessionName:
         return self._services.keys.session(call.params["key"], call.params.get("agentId"))
 
@@ -286,6 +279,13 @@ class SessionChangeMethods:
 
     async def _patched(self, session: session_pb2.Session) -> dict[str, object]:
         return {"ok": True, "path": "mobot", "key": key_of(session.name), **await self._stored(session)}
+
+
+def _may_be_deleted(session: session_pb2.Session, expected_uid: str) -> bool:
+    """False for what the session service is going to refuse, for which nothing need be stopped."""
+    if session.name.endswith(f"/sessions/{MAIN}"):
+        return False
+    return session.uid == expected_uid if expected_uid else not session.persistent
 
 
 def _marked_unread_at(session: session_pb2.Session) -> int | None:

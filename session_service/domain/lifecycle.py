@@ -177,12 +177,12 @@ def update(session: Session, after: Fields, now: int) -> tuple[Session, tuple[st
 
 
 def reset(session: Session, *, uid: str, transcript: int, now: int, rules: Rules = DEFAULT_RULES) -> Session:
-    """A new transcript; the old one stays in the log and sequences go on. Raises as `turn_to`."""
+    """A new transcript; the old one stays in the log and sequences go on. Raises as `check_turn`."""
     return turn_to(session, Former(transcript, uid, session.head.last_sequence, 0), now, rules)
 
 
-def turn_to(session: Session, former: Former, now: int, rules: Rules = DEFAULT_RULES) -> Session:
-    """The session goes on with another transcript of its own; the present one stays in the log.
+def check_turn(session: Session, rules: Rules = DEFAULT_RULES) -> None:
+    """Whether the session may go on with another transcript.
 
     Raises:
         SessionPersistent, SessionIsMain: the guard.
@@ -193,6 +193,11 @@ def turn_to(session: Session, former: Former, now: int, rules: Rules = DEFAULT_R
     guard_context(session, rules)
     if session.head.state is SessionState.ARCHIVED:
         raise errors.SessionArchived(session.name)
+
+
+def turn_to(session: Session, former: Former, now: int, rules: Rules = DEFAULT_RULES) -> Session:
+    """The session goes on with another transcript of its own, and the present one stays. Raises as `check_turn`."""
+    check_turn(session, rules)
     head = replace(
         session.head,
         **former._asdict(),

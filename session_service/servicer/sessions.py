@@ -51,10 +51,19 @@ class SessionCalls(Calls):
         session_id = request.session_id or f"dashboard:{self._new_id()}"
         draft = sessions.from_proto_draft(bot, session_id, request.session, actor, template=template)
         await self._bots.check(bot)
-        create = partial(changing.create_session, draft=draft, actor=actor, policy=policy)
+        succeeds = request.succeeds_parent
+        create = partial(changing.create_session, draft=draft, actor=actor, policy=policy, succeeds_parent=succeeds)
         if request.HasField("based_on"):
             prefix = await self._prefix(request.based_on)
-            create = partial(forking.create_fork, draft=draft, prefix=prefix, actor=actor, policy=policy, amend=amend)
+            create = partial(
+                forking.create_fork,
+                draft=draft,
+                prefix=prefix,
+                actor=actor,
+                policy=policy,
+                amend=amend,
+                succeeds_parent=succeeds,
+            )
         return await self._once(
             request,
             create,
@@ -158,12 +167,18 @@ class SessionCalls(Calls):
         context: Any,  # noqa: ANN401, ARG002
     ) -> session_service_pb2.ResetSessionResponse:
         name = self._visible(request.name)
-        reason = checks.check_text("reason", request.reason, 256)
-        expected = changing.Expected(request.expected_uid, request.etag)
-        actor = caller().actor
+        reset = partial(
+            changing.reset_session,
+            name=name,
+            expected=changing.Expected(request.expected_uid, request.etag),
+            reason=checks.check_text("reason", request.reason, 256),
+            actor=caller().actor,
+            restore_uid=request.restore_uid,
+            validate_only=request.validate_only,
+        )
         return await self._once(
             request,
-            lambda tx: changing.reset_session(tx, name, expected, reason, actor, restore_uid=request.restore_uid),
+            reset,
             lambda session: session_service_pb2.ResetSessionResponse(session=sessions.to_proto_session(session)),
             session_service_pb2.ResetSessionResponse,
         )

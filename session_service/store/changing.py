@@ -34,14 +34,18 @@ class Creation(NamedTuple):
 NOTHING_EXPECTED = Expected()
 
 
-def create_session(tx: Transaction, draft: Draft, actor: str, *, policy: str) -> Creation:
+def create_session(
+    tx: Transaction, draft: Draft, actor: str, *, policy: str, succeeds_parent: bool = False
+) -> Creation:
     """`policy` is "FAIL", "USE_EXISTING" or "REPLACE". The draft's template fills what it leaves open.
 
     Raises:
-        SessionAlreadyExists, SessionDeleted, SessionPersistent, LabelInUse, LabelConfusable, LabelRequired,
-        TemplateNotFound, NamedSessionsDisabled, SessionCapReached: see the contract.
+        SessionAlreadyExists, SessionDeleted, SessionPersistent, SessionIsMain, LabelInUse, LabelConfusable,
+        LabelRequired, TemplateNotFound, NamedSessionsDisabled, SessionCapReached: see the contract.
     """
     name = f"bots/{draft.bot}/sessions/{draft.session_id}"
+    if succeeds_parent:
+        _guard_parent(tx, draft.provenance.parent)
     existing = tx.find_session(name)
     if existing is None:
         return Creation(_create(tx, draft, actor), created=True)
@@ -74,9 +78,16 @@ def update_session(
 
 
 def reset_session(
-    tx: Transaction, name: str, expected: Expected, reason: str, actor: str, *, restore_uid: str = ""
+    tx: Transaction,
+    name: str,
+    expected: Expected,
+    reason: str,
+    actor: str,
+    *,
+    restore_uid: str = "",
+    validate_only: bool = False,
 ) -> Session:
-    """A new transcript, or the former one with this uid.
+    """A new transcript, or the former one with this uid. `validate_only`: refuses all the same, and changes nothing.
 
     Raises:
         SessionPersistent, SessionIsMain, SessionChanged, EtagMismatch, SessionNotFound, SessionDeleted,
@@ -84,6 +95,11 @@ def reset_session(
     """
     session = get_session(tx, name)
     lifecycle.check_expected(session, uid=expected.uid, etag=expected.etag)
+    if validate_only:
+        if restore_uid:
+            find_former(tx, session.head, restore_uid)
+        lifecycle.check_turn(session, tx.rules)
+        return session
     if restore_uid:
         return _restore(tx, session, restore_uid, reason, actor)
     return _reset(tx, session, reason, actor)
@@ -165,6 +181,13 @@ def _create(tx: Transaction, draft: Draft, actor: str) -> Session:
     _write_tags(tx, session.head.pk, session.fields.tags)
     know_group(tx, session.fields.group)
     return session
+
+
+def _guard_parent(tx: Transaction, parent: str) -> None:
+    """Who goes on in another session instead of `parent` leaves its context."""
+    session = tx.find_session(parent) if parent else None
+    if session is not None and session.head.state is not SessionState.DELETED:
+        lifecycle.guard_context(session, tx.rules)
 
 
 def _filled(tx: Transaction, draft: Draft) -> tuple[Draft, str]:

@@ -75,10 +75,19 @@ def read_prefix(conn: Connection, name: str, *, uid: str, sequence: int, copy: C
     return Prefix(ForkOrigin(name, uid, last), copies)
 
 
-def create_fork(tx: Transaction, draft: Draft, prefix: Prefix, actor: str, *, policy: str, amend: Amend) -> Creation:
+def create_fork(
+    tx: Transaction,
+    draft: Draft,
+    prefix: Prefix,
+    actor: str,
+    *,
+    policy: str,
+    amend: Amend,
+    succeeds_parent: bool = False,
+) -> Creation:
     """As `changing.create_session`; an existing session that is used as it is gets no copies."""
     draft = replace(draft, provenance=replace(draft.provenance, fork_origin=prefix.origin))
-    creation = changing.create_session(tx, draft, actor, policy=policy)
+    creation = changing.create_session(tx, draft, actor, policy=policy, succeeds_parent=succeeds_parent)
     if creation.created or policy == "REPLACE":
         append_copies(tx, creation.session.head, prefix.copies, amend)
     return creation

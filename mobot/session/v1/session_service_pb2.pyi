@@ -150,6 +150,7 @@ class CreateSessionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BASED_ON_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    SUCCEEDS_PARENT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Bot the session belongs to, "bots/{bot}". Required."""
     session_id: _builtins.str
@@ -160,6 +161,8 @@ class CreateSessionRequest(_message.Message):
     """Retrying with the same id within 7 days returns the original answer. At most 128 characters."""
     template: _builtins.str
     """Template to take fields from, "templates/{template}"."""
+    succeeds_parent: _builtins.bool
+    """The session takes the place of its parent: refused where a reset of the parent would be."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """Initial fields; output-only ones are ignored."""
@@ -178,10 +181,11 @@ class CreateSessionRequest(_message.Message):
         request_id: _builtins.str = ...,
         based_on: _session_pb2.ForkOrigin | None = ...,
         template: _builtins.str = ...,
+        succeeds_parent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["based_on", b"based_on", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["based_on", b"based_on", "conflict_policy", b"conflict_policy", "parent", b"parent", "request_id", b"request_id", "session", b"session", "session_id", b"session_id", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["based_on", b"based_on", "conflict_policy", b"conflict_policy", "parent", b"parent", "request_id", b"request_id", "session", b"session", "session_id", b"session_id", "succeeds_parent", b"succeeds_parent", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -780,6 +784,7 @@ class ResetSessionRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RESTORE_UID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name. Required."""
     expected_uid: _builtins.str
@@ -794,6 +799,8 @@ class ResetSessionRequest(_message.Message):
     """Go back to this former transcript of the session, with its context and counters, instead of beginning an empty one. The
     transcript that is left stays readable and can be gone back to in the same way.
     """
+    validate_only: _builtins.bool
+    """Refuse what would be refused, but change nothing; the answer holds the session as it is."""
     def __init__(
         self,
         *,
@@ -803,10 +810,11 @@ class ResetSessionRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         restore_uid: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "expected_uid", b"expected_uid", "name", b"name", "reason", b"reason", "request_id", b"request_id", "restore_uid", b"restore_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "expected_uid", b"expected_uid", "name", b"name", "reason", b"reason", "request_id", b"request_id", "restore_uid", b"restore_uid", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

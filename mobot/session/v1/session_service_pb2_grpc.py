@@ -245,7 +245,8 @@ class SessionServiceServicer:
     def CreateSession(self, request, context):
         """CreateSession creates a session under a chosen or generated id and returns it.
         ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+        (LABEL_REQUIRED, SESSION_PERSISTENT and SESSION_IS_MAIN under policy REPLACE or of the parent that it succeeds,
+        SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
         (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -297,7 +298,7 @@ class SessionServiceServicer:
 
     def ResetSession(self, request, context):
         """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
-        (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+        (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
         readable and sequences go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,7 +40,8 @@ class SessionServiceStub:
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
     """CreateSession creates a session under a chosen or generated id and returns it.
     ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+    (LABEL_REQUIRED, SESSION_PERSISTENT and SESSION_IS_MAIN under policy REPLACE or of the parent that it succeeds,
+    SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
     (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
@@ -59,7 +60,7 @@ class SessionServiceStub:
     """BatchUpdateSessions applies one change to many sessions, with an outcome for each."""
     ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
     """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
-    (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+    (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
     readable and sequences go on.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
@@ -156,7 +157,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
     """CreateSession creates a session under a chosen or generated id and returns it.
     ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-    (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+    (LABEL_REQUIRED, SESSION_PERSISTENT and SESSION_IS_MAIN under policy REPLACE or of the parent that it succeeds,
+    SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
     (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
@@ -175,7 +177,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """BatchUpdateSessions applies one change to many sessions, with an outcome for each."""
     ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
     """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
-    (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+    (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
     readable and sequences go on.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
@@ -275,7 +277,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.CreateSessionResponse, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]]:
         """CreateSession creates a session under a chosen or generated id and returns it.
         ALREADY_EXISTS (SESSION_ALREADY_EXISTS) under policy FAIL; ALREADY_EXISTS (LABEL_IN_USE); FAILED_PRECONDITION
-        (LABEL_REQUIRED, SESSION_PERSISTENT under policy REPLACE, SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
+        (LABEL_REQUIRED, SESSION_PERSISTENT and SESSION_IS_MAIN under policy REPLACE or of the parent that it succeeds,
+        SESSION_DELETED, NAMED_SESSIONS_DISABLED); RESOURCE_EXHAUSTED
         (SESSION_CAP_REACHED); INVALID_ARGUMENT (LABEL_CONFUSABLE); NOT_FOUND (BOT_NOT_FOUND, TEMPLATE_NOT_FOUND).
         """
 
@@ -336,7 +339,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResetSessionResponse, _abc.Awaitable[_session_service_pb2.ResetSessionResponse]]:
         """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
-        (SESSION_PERSISTENT); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
+        (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
         readable and sequences go on.
         """
 

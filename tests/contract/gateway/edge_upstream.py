@@ -190,6 +190,10 @@ class Sessions(SessionServiceServicer):
     async def CreateSession(self, request, context):
         name = f"{request.parent}/sessions/{request.session_id or f'dashboard:{uuid.uuid4()}'}"
         label = request.session.label
+        parent = self.world.sessions.get(request.session.parent)
+        if request.succeeds_parent and parent is not None and parent.persistent:
+            metadata = {"session": parent.name, "label": parent.label}
+            raise errors.FailedPrecondition("protected", reason="SESSION_PERSISTENT", metadata=metadata)
         for other in self.world.sessions.values():
             if label and other.label == label and other.name != name:
                 raise errors.AlreadyExists("label", reason="LABEL_IN_USE", metadata={"label": label})
@@ -258,6 +262,8 @@ class Sessions(SessionServiceServicer):
             raise errors.FailedPrecondition("protected", reason="SESSION_PERSISTENT", metadata=metadata)
         if request.expected_uid and request.expected_uid != session.uid:
             raise errors.Aborted("the session changed", reason="SESSION_CHANGED")
+        if request.validate_only:
+            return session_service_pb2.ResetSessionResponse(session=session)
         previous, session.uid = session.uid, str(uuid.uuid4())
         session.previous_uid, session.start_sequence = previous, session.last_sequence
         reset = event_pb2.SessionReset(previous_uid=previous, uid=session.uid, reason=request.reason)
@@ -270,6 +276,11 @@ class Sessions(SessionServiceServicer):
         session = self.world.sessions.get(request.name)
         if session is None or session.state == session_pb2.SESSION_STATE_DELETED:
             return session_service_pb2.DeleteSessionResponse(deleted=False)
+        if session.persistent and not request.expected_uid:
+            metadata = {"session": session.name, "field": "expected_uid"}
+            raise errors.FailedPrecondition("confirm", reason="CONFIRMATION_REQUIRED", metadata=metadata)
+        if request.expected_uid and request.expected_uid != session.uid:
+            raise errors.Aborted("the session changed", reason="SESSION_CHANGED")
         session.state = session_pb2.SESSION_STATE_DELETED
         self.world.append(session.name, session_deleted=event_pb2.SessionDeleted())
         return session_service_pb2.DeleteSessionResponse(session=session, deleted=True)

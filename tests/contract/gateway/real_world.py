@@ -69,7 +69,7 @@ class RealEdge:
 
 
 @asynccontextmanager
-async def real_edge(data_dir, *, with_worker=True, create_bots=True):
+async def real_edge(data_dir, *, with_worker=True, create_bots=True, sessions=None):
     """Everything started in the order of its dependencies, and stopped the other way round."""
     chassis, clock = ChassisSettings(data_dir=data_dir, token=SECRET), SystemClock()
     async with AsyncExitStack() as stack:
@@ -79,7 +79,7 @@ async def real_edge(data_dir, *, with_worker=True, create_bots=True):
         stack.push_async_callback(dialer.close)
         for module, settings in (
             (registry, RegistrySettings()),
-            (session, SessionSettings()),
+            (session, sessions or SessionSettings()),
             (router, RouterSettings()),
             (memory, MemorySettings()),
         ):

@@ -5,6 +5,7 @@ from edge_oracle import validator
 from real_world import real_edge
 
 from bot_sdk.errors import Permanent
+from session_service.settings import SessionSettings
 
 A = "agent:main:a"
 
@@ -140,6 +141,50 @@ async def test_sessions_are_made_changed_reset_and_deleted(real):
     assert stale["details"]["reason"] == "session-changed"
     assert (deleted["deleted"], reborn["key"]) == (True, "agent:main:thread:b")
     assert main["details"]["reason"] == "session-is-main"
+
+
+async def test_a_persistent_session_is_deleted_only_by_who_names_its_transcript(real):
+    real.brain.words, real.brain.pause_s = ("word ",) * 1000, 0.02
+    async with real.client() as client:
+        made = await client.call("sessions.create", {"key": "a", "label": "A", "persistent": True})
+        await send(client)
+        await client.event("chat", state="delta")
+        refusals = [
+            await client.refusal("sessions.delete", {"key": "a", **expected})
+            for expected in ({}, {"expectedSessionId": "other"})
+        ]
+        running = (await client.call("sessions.describe", {"key": "a"}))["session"]
+        deleted = await client.call("sessions.delete", {"key": "a", "expectedSessionId": made["sessionId"]})
+
+    assert [refused["details"]["reason"] for refused in refusals] == ["confirmation-required", "session-changed"]
+    assert running["activeRunIds"] == ["run-1"], "what is refused stops nothing"
+    assert deleted["deleted"]
+
+
+async def test_a_protected_main_session_is_guarded_at_every_entrance(tmp_path):
+    settings = SessionSettings(protect_main_session=True)
+    async with real_edge(tmp_path, sessions=settings) as real, real.client() as client:
+        real.brain.words, real.brain.pause_s = ("word ",) * 1000, 0.02
+        made = await client.call("sessions.create", {"key": "main"})
+        await send(client, key="main")
+        await client.event("chat", state="delta")
+        refusals = [
+            await client.refusal("sessions.reset", {"key": "main"}),
+            await client.refusal("sessions.create", {"parentSessionKey": "main", "succeedsParent": True}),
+            await client.refusal("sessions.create", {"parentSessionKey": "main", "succeedsParent": True, "fork": True}),
+        ]
+        finals = []
+        for command in ("new", "reset", "clear"):
+            sent = {"sessionKey": "main", "message": f"/{command}", "idempotencyKey": command}
+            await client.call("chat.send", sent)
+            finals.append(await client.final(command))
+        after = (await client.call("sessions.describe", {"key": "main"}))["session"]
+
+    assert {refused["details"]["reason"] for refused in refusals} == {"session-is-main"}
+    for final in finals:
+        assert "Cannot reset the main session" in final["message"]["content"][0]["text"]
+    assert after["sessionId"] == made["sessionId"]
+    assert after["activeRunIds"] == ["run-1"], "what is refused stops nothing"
 
 
 async def test_a_reset_stops_what_is_running_first(real):

@@ -31,6 +31,11 @@ def named(session_id, label, *, actor_made=True, **fields):
     )
 
 
+def successor(parent, **fields):
+    session = session_pb2.Session(parent=parent)
+    return pb.CreateSessionRequest(parent="bots/main", session=session, succeeds_parent=True, **fields)
+
+
 async def relabel(stub, session, label):
     request = pb.UpdateSessionRequest(
         session=session_pb2.Session(name=session, label=label), update_mask=FieldMask(paths=["label"])
@@ -63,12 +68,39 @@ async def test_every_way_to_lose_a_protected_context_meets_the_guard(stub):
     for call in (
         stub.ResetSession(pb.ResetSessionRequest(name=session.name)),
         stub.ResetSession(pb.ResetSessionRequest(name=session.name, reason="daily")),
+        stub.ResetSession(pb.ResetSessionRequest(name=session.name, validate_only=True)),
         stub.CreateSession(replace),
+        stub.CreateSession(successor(session.name)),
+        stub.CreateSession(successor(session.name, based_on=session_pb2.ForkOrigin(session=session.name))),
     ):
         error = await refusal(call)
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "SESSION_PERSISTENT")
         assert error.metadata["label"] == "Budget"
     assert await texts(stub, session.name) == ["hello"]
+
+
+async def test_an_unprotected_parent_is_succeeded_and_a_missing_or_deleted_one_is_no_hindrance(stub):
+    parent = await create(stub, "a")
+    made = (await stub.CreateSession(successor(parent.name))).session
+    assert made.parent == parent.name
+    kept = await create(stub, "b", label="Kept", persistent=True)
+    await stub.DeleteSession(pb.DeleteSessionRequest(name=kept.name, expected_uid=kept.uid))
+    for absent in (kept.name, name("never")):
+        assert (await stub.CreateSession(successor(absent))).created
+    # Another session may have a protected parent, as long as it does not take its place.
+    protected = await create(stub, "c", label="Protected", persistent=True)
+    child = pb.CreateSessionRequest(parent="bots/main", session=session_pb2.Session(parent=protected.name))
+    assert (await stub.CreateSession(child)).session.lineage == [protected.name]
+
+
+async def test_a_reset_that_is_only_checked_changes_nothing(stub):
+    session = await create(stub, "a")
+    checked = await stub.ResetSession(pb.ResetSessionRequest(name=session.name, validate_only=True))
+    assert checked.session == session
+    error = await refusal(
+        stub.ResetSession(pb.ResetSessionRequest(name=session.name, validate_only=True, restore_uid="none"))
+    )
+    assert error.reason == "TRANSCRIPT_NOT_FOUND"
 
 
 async def test_an_old_transcript_is_read_gone_back_to_and_left_again(stub):
@@ -119,7 +151,11 @@ async def test_main_sessions_can_be_protected(ruled):
     stub = (await ruled(protect_main_session=True)).stub()
     main = await create(stub, "main")
     replace = pb.CreateSessionRequest(parent="bots/main", session_id="main", conflict_policy=pb.CONFLICT_POLICY_REPLACE)
-    for call in (stub.ResetSession(pb.ResetSessionRequest(name=main.name)), stub.CreateSession(replace)):
+    for call in (
+        stub.ResetSession(pb.ResetSessionRequest(name=main.name)),
+        stub.CreateSession(replace),
+        stub.CreateSession(successor(main.name)),
+    ):
         error = await refusal(call)
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "SESSION_IS_MAIN")
     other = await create(stub, "other")
