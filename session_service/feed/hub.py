@@ -41,7 +41,8 @@ class Hub:
         self._store = log
         self._queue_events = queue_events
         self._poll_interval_s = poll_interval_s
-        self._by_session: dict[int, set[Subscription]] = {}
+        # Nearly always one or two of a session: tuples are small, and may be walked while they are replaced.
+        self._by_session: dict[int, tuple[Subscription, ...]] = {}
         self._of_all: set[Subscription] = set()
         self._showing = 0
         self._answers = Answers()
@@ -73,7 +74,7 @@ class Hub:
             self._of_all.add(subscription)
         else:
             for session in query.sessions:
-                self._by_session.setdefault(session, set()).add(subscription)
+                self._by_session[session] = (*self._by_session.get(session, ()), subscription)
         self._showing += query.include_sessions
         if self.ended.is_set():
             subscription.end()
@@ -83,11 +84,12 @@ class Hub:
         query = subscription.query
         self._of_all.discard(subscription)
         for session in query.sessions or ():
-            watchers = self._by_session.get(session)
-            if watchers is not None:
-                watchers.discard(subscription)
-                if not watchers:
-                    del self._by_session[session]
+            left = tuple(other for other in self._by_session.get(session, ()) if other is not subscription)
+            if left:
+                self._by_session[session] = left
+            else:
+                self._by_session.pop(session, None)
+        subscription.rest()
         self._showing -= query.include_sessions
 
     def attach_answers(self, subscription: Subscription) -> None:

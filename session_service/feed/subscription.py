@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from session_service.domain.event import StoredEvent
@@ -13,12 +13,16 @@ _MAX_TAKEN_BYTES = 4 * 1024 * 1024
 _MAX_QUEUED_BYTES = 32 * 1024 * 1024
 
 
+ALL_KINDS: frozenset[int] = frozenset()
+_NO_SESSIONS: Mapping[int, Session] = {}
+
+
 class WatchQuery(NamedTuple):
     """What a watch wants. `sessions` (keys) and `bots` None mean all; empty `kinds` means all."""
 
-    sessions: frozenset[int] | None = None
+    sessions: Collection[int] | None = None
     bots: frozenset[str] | None = None
-    kinds: frozenset[int] = frozenset()
+    kinds: frozenset[int] = ALL_KINDS
     include_sessions: bool = False
     include_deltas: bool = False
 
@@ -34,20 +38,34 @@ class Subscription:
     """Collects what is published after position `base`. When the queue is full it is emptied and `base` moves up: the
     watcher then reads the log up to there, so that nothing is lost and nothing piles up."""
 
-    __slots__ = ("_bytes", "_dirty", "_events", "_limit", "_sent", "_sessions", "_waiter", "base", "ended", "query")
+    __slots__ = (
+        "_bytes",
+        "_dirty",
+        "_events",
+        "_limit",
+        "_sent",
+        "_sessions",
+        "_timer",
+        "_waiter",
+        "base",
+        "ended",
+        "query",
+    )
 
     def __init__(self, query: WatchQuery, *, base: int, limit: int) -> None:
         self.query = query
         self.base = base
         self.ended = False
         self._limit = limit
-        # Most watches are silent most of the time, and an empty queue takes as much room as sixty events.
+        # Most watches are silent most of the time, and an empty queue takes as much room as sixty events: what is
+        # None is made when something comes.
         self._events: deque[StoredEvent] | None = None
         self._bytes = 0
-        self._sessions: dict[int, Session] = {}
-        self._dirty: dict[Answer, None] = {}
-        self._sent: dict[Answer, tuple[int, int]] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._sessions: dict[int, Session] | None = None
+        self._dirty: dict[Answer, None] | None = None
+        self._sent: dict[Answer, tuple[int, int]] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # For the hub.
 
@@ -60,7 +78,7 @@ class Subscription:
         if len(queue) + len(events) > self._limit or self._bytes + size > _MAX_QUEUED_BYTES:
             self._events = None
             self._bytes = 0
-            self._sessions.clear()
+            self._sessions = None
             self.base = through
         else:
             queue.extend(events)
@@ -70,6 +88,8 @@ class Subscription:
     def show(self, session: Session) -> None:
         """The session as of an event that has just been pushed."""
         if self._events:
+            if self._sessions is None:
+                self._sessions = {}
             self._sessions[session.head.pk] = session
 
     def watches(self, answer: Answer) -> bool:
@@ -80,18 +100,23 @@ class Subscription:
 
     def touch(self, answer: Answer, *, new: bool) -> None:
         if new:
+            if self._sent is None:
+                self._sent = {}
             self._sent[answer] = (answer.generation, answer.base)
-        self._dirty[answer] = None
-        self.wake()
+        self.attach(answer)
 
     def attach(self, answer: Answer) -> None:
         """A text that was begun before: it is sent whole."""
+        if self._dirty is None:
+            self._dirty = {}
         self._dirty[answer] = None
         self.wake()
 
     def forget(self, answer: Answer) -> None:
-        self._dirty.pop(answer, None)
-        self._sent.pop(answer, None)
+        if self._dirty is not None:
+            self._dirty.pop(answer, None)
+        if self._sent is not None:
+            self._sent.pop(answer, None)
 
     def end(self) -> None:
         self.ended = True
@@ -100,7 +125,15 @@ class Subscription:
     def wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(True)
+        self.rest()
+
+    def rest(self) -> None:
+        """Nobody waits any more."""
+        self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     # For the watcher.
 
@@ -108,7 +141,7 @@ class Subscription:
     def has_events(self) -> bool:
         return bool(self._events)
 
-    def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], dict[int, Session]]:
+    def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], Mapping[int, Session]]:
         """The next events behind position `after`, about 4 MiB at most, and sessions to show with them."""
         events: list[StoredEvent] = []
         queue = self._events
@@ -120,14 +153,16 @@ class Subscription:
                 events.append(event)
         if not queue:
             self._events = None
-            sessions, self._sessions = self._sessions, {}
-            return events, sessions
-        return events, self._sessions
+            sessions, self._sessions = self._sessions, None
+            return events, sessions or _NO_SESSIONS
+        return events, self._sessions or _NO_SESSIONS
 
     def take_deltas(self) -> list[Delta]:
         """What was written since the last call; who reads slowly gets longer pieces, not more of them."""
         if not self._dirty:
             return []
+        if self._sent is None:
+            self._sent = {}
         deltas: list[Delta] = []
         for answer in self._dirty:
             generation, offset = self._sent.get(answer, (-1, 0))
@@ -136,21 +171,18 @@ class Subscription:
         self._dirty.clear()
         return deltas
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Until there is something to take or the subscription ends; False when the time passed in silence."""
-        if self._events or self._dirty or self.ended:
-            return True
+    def wait(self, timeout_s: float) -> asyncio.Future[bool]:
+        """True when there is something to take or the subscription ends; False when the time passed in silence."""
         loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, _give_up, waiter)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            timer.cancel()
-        return bool(self._events or self._dirty or self.ended)
+        waiter: asyncio.Future[bool] = loop.create_future()
+        if self._events or self._dirty or self.ended:
+            waiter.set_result(True)
+        else:
+            self._waiter = waiter
+            self._timer = loop.call_later(timeout_s, self._give_up)
+        return waiter
 
-
-def _give_up(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    def _give_up(self) -> None:
+        waiter, self._waiter, self._timer = self._waiter, None, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(False)

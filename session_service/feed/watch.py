@@ -1,10 +1,9 @@
 """One watch: snapshot, replay from the log, live; each event once and in order, whichever way it comes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from chassis.errors import DRAINING, Unavailable
 from session_service.domain.errors import SlowConsumer
@@ -62,9 +61,26 @@ class Patience:
 
 
 class Watch:
-    """Made for one stream; `frames` is its life."""
+    """Made for one stream: an iterator of its frames, to be closed when the stream ends.
 
-    __slots__ = ("_checkpoint_s", "_hub", "_log", "_patience", "_query", "_snapshot", "_start")
+    There may be ten thousand of them, silent for hours. So it is one object with slots: a generator would be kept by
+    the loop as well, and a variable of it would keep the last frame.
+    """
+
+    __slots__ = (
+        "_caught_up",
+        "_checkpoint_s",
+        "_goal",
+        "_hub",
+        "_log",
+        "_offered_s",
+        "_patience",
+        "_position",
+        "_query",
+        "_shown_through",
+        "_snapshot",
+        "_subscription",
+    )
 
     def __init__(
         self,
@@ -81,53 +97,64 @@ class Watch:
         self._hub = hub
         self._log = log
         self._query = query
-        self._start = start
+        self._position = start
         self._snapshot = snapshot
         self._checkpoint_s = checkpoint_s
         self._patience = patience
+        self._subscription: Subscription | None = None
+        self._goal = 0
+        self._caught_up = False
+        self._shown_through = 0
+        self._offered_s = 0.0
 
-    async def frames(self) -> AsyncGenerator[Frame, None]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
         """Raises Unavailable (DRAINING) when the service stops, SlowConsumer as `Patience` says."""
-        # One generator and no more variables than needed: there may be ten thousand of them, silent for hours.
-        subscription = self._hub.subscribe(self._query)
-        now = asyncio.get_running_loop().time
-        try:
+        subscription = self._subscription
+        if subscription is None:
+            subscription = self._subscription = self._hub.subscribe(self._query)
             log = await self._log.log_range()
-            goal = log.head
-            position = goal if self._start is None else self._start
+            self._goal = log.head
+            if self._position is None:
+                self._position = log.head
             # Sessions that are watched by name are there, and so are all of their events.
-            if position < log.purged and self._query.sessions is None:
-                position = goal
-                yield Frame(
-                    position, reset="events after the token were purged; list again, then go on with this stream"
-                )
-            if self._snapshot:
-                async with aclosing(self._snapshot_frames(position)) as frames:
-                    async for frame in frames:
-                        offered = now()
-                        yield frame
-                        self._check_pace(frame.position, now() - offered)
-            caught_up = False
-            while not subscription.ended:
-                if position < max(subscription.base, 0 if caught_up else goal):
-                    frame = await self._replay(position)
-                elif caught_up and not await subscription.wait(self._checkpoint_s):
-                    frame = Frame(max(position, self._hub.head), checkpoint=True)
-                else:
-                    frame = await self._live(subscription, position, caught_up=caught_up)
-                position = frame.position
-                if not caught_up and position >= goal:
-                    caught_up = True
-                    self._hub.attach_answers(subscription)
-                    frame = frame._replace(caught_up=True)
-                if frame.events or frame.deltas or frame.checkpoint or frame.caught_up:
-                    offered = now()
-                    yield frame
-                    self._check_pace(position, now() - offered)
-                del frame
-        finally:
-            self._hub.unsubscribe(subscription)
+            if self._position < log.purged and self._query.sessions is None:
+                reset = "events after the token were purged; list again, then go on with this stream"
+                return self._offer(Frame(log.head, reset=reset))
+        elif self._position is not None:
+            self._check_pace(self._position, asyncio.get_running_loop().time() - self._offered_s)
+        if self._snapshot:
+            return self._offer(await self._snapshot_frame())
+        while not subscription.ended:
+            position, caught_up = self._position or 0, self._caught_up
+            if position < max(subscription.base, 0 if caught_up else self._goal):
+                frame = await self._replay(position)
+            elif caught_up and not await subscription.wait(self._checkpoint_s):
+                frame = Frame(max(position, self._hub.head), checkpoint=True)
+            else:
+                frame = await self._live(subscription, position, caught_up=caught_up)
+            self._position = frame.position
+            if not caught_up and frame.position >= self._goal:
+                self._caught_up = True
+                self._hub.attach_answers(subscription)
+                frame = frame._replace(caught_up=True)
+            if frame.events or frame.deltas or frame.checkpoint or frame.caught_up:
+                return self._offer(frame)
+            del frame
         raise Unavailable("the service is stopping; watch again with the last token", reason=DRAINING, retry_after_s=1)
+
+    def close(self) -> None:
+        """Once it is closed, nothing more comes."""
+        if self._subscription is not None:
+            self._hub.unsubscribe(self._subscription)
+
+    def _offer(self, frame: Frame) -> Frame:
+        """How long it takes until the next one is asked for shows how slow the watcher is."""
+        self._position = frame.position
+        self._offered_s = asyncio.get_running_loop().time()
+        return frame
 
     def _check_pace(self, position: int, taken_s: float) -> None:
         """Raises SlowConsumer for a watcher that took so long for the frame up to `position` and is far behind."""
@@ -166,19 +193,19 @@ class Watch:
         read = {session.head.pk: session for session in await self._log.sessions(missing)} if missing else {}
         return [session for key in keys if (session := known.get(key) or read.get(key)) is not None]
 
-    async def _snapshot_frames(self, position: int) -> AsyncGenerator[Frame, None]:
+    async def _snapshot_frame(self) -> Frame:
         query = self._query
-        after = 0
-        chosen = None if query.sessions is None else sorted(query.sessions)
-        bots = None if query.bots is None else sorted(query.bots)
-        while True:
-            if chosen is None:
-                sessions = await self._log.all_sessions(bots, after, MAX_FRAME_SESSIONS)
-            else:
-                batch, chosen = chosen[:MAX_FRAME_SESSIONS], chosen[MAX_FRAME_SESSIONS:]
-                sessions = await self._log.sessions(batch)
-            last = not chosen if chosen is not None else len(sessions) < MAX_FRAME_SESSIONS
-            yield Frame(position, sessions=sessions, checkpoint=last)
-            if last:
-                return
-            after = sessions[-1].head.pk
+        if query.sessions is None:
+            bots = None if query.bots is None else sorted(query.bots)
+            sessions = await self._log.all_sessions(bots, self._shown_through, MAX_FRAME_SESSIONS)
+            last = len(sessions) < MAX_FRAME_SESSIONS
+            through = sessions[-1].head.pk if sessions else 0
+        else:
+            left = sorted(key for key in query.sessions if key > self._shown_through)
+            keys = left[:MAX_FRAME_SESSIONS]
+            sessions = await self._log.sessions(keys)
+            last = len(keys) == len(left)
+            through = keys[-1] if keys else 0
+        self._shown_through = through
+        self._snapshot = not last
+        return Frame(self._position or 0, sessions=sessions, checkpoint=last)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from typing import Any, TypeVar
 
 from chassis.errors import DRAINING, AppError, Unavailable, field_invalid
@@ -18,7 +17,7 @@ from session_service.convert.tokens import watch_digest
 from session_service.domain.errors import SessionNotFound, WatchTokenInvalid
 from session_service.domain.event import Append, Appended, StoredEvent
 from session_service.feed.answers import Delta
-from session_service.feed.subscription import WatchQuery
+from session_service.feed.subscription import ALL_KINDS, WatchQuery
 from session_service.feed.watch import Frame, Watch
 from session_service.servicer.calls import Calls, Rooms
 
@@ -143,9 +142,11 @@ class EventCalls(Calls):
         context: Any,  # noqa: ANN401, ARG002
     ) -> AsyncIterator[session_service_pb2.WatchEventsResponse]:
         watch, digest = await self._watch(request)
-        async with aclosing(watch.frames()) as frames:
-            async for frame in frames:
-                yield self._to_response(frame, digest)
+        try:
+            while True:
+                yield self._to_response(await anext(watch), digest)
+        finally:
+            watch.close()
 
     async def _watch(self, request: session_service_pb2.WatchEventsRequest) -> tuple[Watch, bytes]:
         """The watch and the digest of its tokens. Watches are many and long, so nothing else of their start is kept."""
@@ -164,11 +165,11 @@ class EventCalls(Calls):
             if order.after_sequence > head.last_sequence:
                 raise field_invalid("after_sequence", f"must not be beyond the log's end, {head.last_sequence}")
             start = await self._store.position_of(head.pk, order.after_sequence)
-        keys = frozenset(s.head.pk for s in found.values() if order.bots is None or s.head.bot in order.bots)
+        keys = tuple(s.head.pk for s in found.values() if order.bots is None or s.head.bot in order.bots)
         query = WatchQuery(
-            sessions=keys if names else None,
+            sessions=None if not names else keys if len(keys) == 1 else frozenset(keys),
             bots=None if names or bots is None else frozenset(bots),
-            kinds=frozenset(order.kinds),
+            kinds=frozenset(order.kinds) if order.kinds else ALL_KINDS,
             include_sessions=request.include_sessions,
             include_deltas=request.include_deltas,
         )

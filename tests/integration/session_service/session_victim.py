@@ -49,7 +49,7 @@ async def main(url: str, moment: str, commits: int, resume: int) -> None:
     run = f"{commits}{moment}{resume}"
 
     async def deliver() -> None:
-        async for frame in watch.frames():
+        async for frame in watch:
             for event in frame.events:
                 say(f"w {event.position}")
 

@@ -69,7 +69,7 @@ async def test_a_watch_sees_the_writes_of_all_replicas_once_and_in_order(replica
     positions: list[int] = []
 
     async def read():
-        async for frame in watch.frames():
+        async for frame in watch:
             positions.extend(event.position for event in frame.events)
             assert frame.position >= (positions[-1] if positions else 0)
             if len(positions) == 2 * total + 1:
