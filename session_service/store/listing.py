@@ -19,13 +19,14 @@ from sqlalchemy import (
     tuple_,
 )
 
+from chassis import direct_sql
 from session_service.domain import errors
 from session_service.domain.label import label_key
 from session_service.domain.session import Session, SessionState
 from session_service.models import PIN_LIFT, SESSION, SESSION_COUNT, SESSION_TAG, TRANSCRIPT
 from session_service.store.log import head_position
 from session_service.store.rows import SESSION_COLUMNS, SESSIONS_BY_KEY, SESSIONS_BY_NAME, fold, to_session
-from session_service.store.sql import among, escape_like, unindexed
+from session_service.store.sql import Among, among, escape_like, unindexed
 
 _c = SESSION.c
 _MIN_SHORT_ID = 6
@@ -38,6 +39,11 @@ _MAX_RANGES = 32
 _MIN_INDEXED_TEXT = 3
 _TEXTS = table("session_fts")
 _MAX_SORTED = 2_000
+# Made once: fifty columns take longer to put together than fifty rows to read.
+_SESSIONS: Select[*tuple[object, ...]] = select(*SESSION_COLUMNS)
+_COUNTS_BY_BOT = Among((SESSION_COUNT.c.bot, SESSION_COUNT.c.state, SESSION_COUNT.c.sessions), SESSION_COUNT.c.bot)
+_COUNTS = f"SELECT bot, state, sessions FROM {SESSION_COUNT.name}"
+_STATES_BY_NAME = Among((_c.state,), _c.name)
 
 
 class SessionOrder(Enum):
@@ -119,18 +125,14 @@ def count_sessions(conn: Connection, which: SessionFilter, few: Sequence[int] | 
         return int(
             conn.execute(select(func.count()).select_from(SESSION).where(*conditions_of(conn, which))).scalar_one()
         )
-    states = [int(state) for state in which.states]
-    counted = select(SESSION_COUNT.c.bot, SESSION_COUNT.c.sessions).where(SESSION_COUNT.c.state.in_(states))
-    if which.bots is not None:
-        counted = counted.where(among(conn, SESSION_COUNT.c.bot, which.bots))
-    rows = conn.execute(counted).all()
+    states = {int(state) for state in which.states}
+    counts = direct_sql.fetch(conn, _COUNTS) if which.bots is None else _COUNTS_BY_BOT.run(conn, which.bots)
+    rows = [(bot, sessions) for bot, state, sessions in counts if state in states]
     total = sum(sessions for _, sessions in rows)
     if total and which.exclude_ids:
         bots = {bot for bot, _ in rows}
         names = [f"bots/{bot}/sessions/{left_out}" for bot in bots for left_out in set(which.exclude_ids)]
-        fits = unindexed(conn, _c.state).in_(states)
-        there = select(func.count()).select_from(SESSION).where(among(conn, _c.name, names), fits)
-        total -= conn.execute(there).scalar_one()
+        total -= sum(state in states for (state,) in _STATES_BY_NAME.run(conn, names))
     return int(total)
 
 
@@ -203,7 +205,7 @@ def _by_short_id(conn: Connection, bots: Sequence[str], reference: str) -> Colum
 
 
 def _select() -> Select[*tuple[object, ...]]:
-    return select(*SESSION_COLUMNS)
+    return _SESSIONS
 
 
 def _rank(session: Session, order: SessionOrder) -> int:
@@ -249,8 +251,8 @@ def _page(
             statement = statement.where(
                 _c.name > after[1] if rank is None else tuple_(rank, _c.name) > tuple_(lifted, after[1])
             )
-        rows = conn.execute(statement.order_by(*keys, _c.name).limit(limit + offset))
-        pages.append([to_session(tuple(row)) for row in rows])
+        rows = conn.execute(statement.order_by(*keys, _c.name).limit(limit + offset)).all()
+        pages.append([to_session(row) for row in rows])
     sessions = pages[0] if len(pages) == 1 else list(merge(*pages, key=lambda each: (_rank(each, order), each.name)))
     return sessions[offset : offset + limit]
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, func, select
 
+from chassis import direct_sql
 from session_service.domain import errors
 from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
 from session_service.domain.session import Session
@@ -13,6 +14,7 @@ from session_service.store.rows import SESSIONS_BY_NAME, to_session
 from session_service.store.sql import among
 
 _e = EVENT.c
+_POSITION = f"SELECT {LOG_HEAD.c.position.name} FROM {LOG_HEAD.name}"
 _KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
 _MAX_RUN_BYTES = 32 * 1024 * 1024
@@ -73,7 +75,7 @@ class LogRange(NamedTuple):
 
 def head_position(conn: Connection) -> int:
     """The newest position of the log. Read before anything else, it is one after which nothing is missed."""
-    return int(conn.execute(select(LOG_HEAD.c.position)).scalar_one())
+    return int(direct_sql.fetch(conn, _POSITION)[0][0])
 
 
 def log_range(conn: Connection) -> LogRange:
