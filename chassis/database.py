@@ -30,6 +30,8 @@ class Store(Protocol):
 
     async def read(self, function: Callable[[Connection], T]) -> T: ...
 
+    async def glance(self, function: Callable[[Connection], T]) -> T: ...
+
     async def close(self) -> None: ...
 
 
@@ -90,6 +92,13 @@ class Database:
         The connection must not leave the function. On PostgreSQL it may be called twice, when the connection breaks.
         """
         return await self._store.read(function)
+
+    async def glance(self, function: Callable[[Connection], T]) -> T:
+        """As `read`, for what SQLite answers in some ten microseconds, by index: there it runs on the loop itself.
+
+        A reading thread and back cost ten times as much.
+        """
+        return await self._store.glance(function)
 
     async def ping(self) -> None:
         """Returns if the database answers.

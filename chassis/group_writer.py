@@ -56,6 +56,7 @@ class GroupWriter:
         after_commit: Callable[[Sequence[Result]], None] | None = None,
         on_rollback: Callable[[], None] | None = None,
         brief: bool = False,
+        weigh: Callable[[Item], int] | None = None,
     ) -> WriteKind[Item, Result]:
         """Declares a kind of write.
 
@@ -66,8 +67,9 @@ class GroupWriter:
                 order, before any submitter continues.
             on_rollback: Called where the handler runs, after a transaction with its kind was rolled back.
             brief: The handler takes some ten microseconds an item and never waits, so that it may run on the loop.
+            weigh: How many such items an item counts for. Heavier transactions run in the writer's thread.
         """
-        return WriteKind(name, handler, after_commit, on_rollback, brief)
+        return WriteKind(name, handler, after_commit, on_rollback, brief, weigh)
 
     @property
     def queued(self) -> int:

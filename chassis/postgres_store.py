@@ -61,6 +61,9 @@ class PostgresStore:
         except Outage as outage:
             raise outage_error() from outage
 
+    async def glance(self, function: Callable[[Connection], T]) -> T:
+        return await self.read(function)
+
     async def close(self) -> None:
         await self.writer.close()
         await self._engine.dispose()

@@ -69,6 +69,9 @@ class SqliteStore:
         finally:
             self._handover.end()
 
+    async def glance(self, function: Callable[[Connection], T]) -> T:
+        return self._snapshot(function)
+
     async def close(self) -> None:
         await self.writer.close()
         await asyncio.to_thread(self._readers.shutdown)

@@ -41,6 +41,7 @@ class WriteKind(Generic[Item, Result]):
     after_commit: Callable[[Sequence[Result]], None] | None = None
     on_rollback: Callable[[], None] | None = None
     brief: bool = False
+    weigh: Callable[[Item], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

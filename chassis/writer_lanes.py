@@ -237,9 +237,10 @@ def _fold_log(conn: Connection) -> None:
 def _all_brief(entries: list[Entry]) -> bool:
     count = 0
     for entry in entries:
-        if not entry.kind.brief:
+        kind = entry.kind
+        if not kind.brief:
             return False
-        count += len(entry.items)
+        count += len(entry.items) if kind.weigh is None else sum(map(kind.weigh, entry.items))
     return count <= _MAX_BRIEF_ITEMS
 
 

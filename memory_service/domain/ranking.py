@@ -1,6 +1,6 @@
 """How well memories fit a query: the parts of a score, fused into one, and the order that follows."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -11,6 +11,8 @@ DEPTH = 1_000
 _SHALLOW_HITS = 25
 _SHALLOW_POOL = 60
 _SCORE_DIGITS = 9
+_MARGIN = 1e-8
+"""More than rounding changes a score."""
 _MIN_NAME = 3
 
 
@@ -96,6 +98,10 @@ class Scales:
             score += self._recency(each)
         return min(1.0, round(score, _SCORE_DIGITS))
 
+    def least(self, signal: Signal) -> float:
+        """What the signal alone brings to a score."""
+        return signal.bm25 * self.text + max(0.0, signal.cosine or 0.0) * self.vector
+
     def parts(self, each: Candidate) -> Parts:
         matched = each.author if self.author and each.author in self.named else ""
         return Parts(
@@ -131,13 +137,35 @@ def pool(depth: int) -> int:
 def rank(
     candidates: Sequence[Candidate], weights: Weights, *, mode: Mode, named: Collection[str] = (), now: int = 0
 ) -> list[Ranked]:
-    """The candidates, the best first; of equal scores the later update first, then the id.
+    """The candidates, the best first, scaled among themselves; see `scales_of` and `in_order`."""
+    return in_order(candidates, scales_of([each.signal for each in candidates], weights, mode, named=named, now=now))
 
-    Words and meaning are each scaled by the best of the candidates, so that the score does not hang on how many there
-    are. `named` are the authors whom the query names. A part that cannot be had takes its weight with it.
+
+def in_order(candidates: Iterable[Candidate], scales: Scales) -> list[Ranked]:
+    """The best first; of equal scores the later update first, then the id."""
+    scored = [(scales.score(each), each) for each in candidates]
+    scored.sort(key=lambda each: (-each[0], -each[1].update_time, each[1].id))
+    return [Ranked(candidate, score, scales) for score, candidate in scored[:DEPTH]]
+
+
+def contenders(signals: Mapping[int, Signal], scales: Scales, depth: int) -> list[int]:
+    """The keys that may be among the first `depth`, whatever else is known of them."""
+    if len(signals) <= depth or scales.importance:
+        return list(signals)
+    least = {key: scales.least(signal) for key, signal in signals.items()}
+    bar = sorted(least.values(), reverse=True)[depth - 1] - scales.author - scales.recency - _MARGIN
+    return [key for key, score in least.items() if score >= bar]
+
+
+def scales_of(
+    signals: Sequence[Signal], weights: Weights, mode: Mode, *, named: Collection[str] = (), now: int = 0
+) -> Scales:
+    """Words and meaning are each scaled by the best of the signals, so that a score hangs on no others.
+
+    `named` are the authors whom the query names. A part that cannot be had takes its weight with it.
     """
-    best_text = max((each.signal.bm25 for each in candidates), default=0.0)
-    best_cosine = max((each.signal.cosine or 0.0 for each in candidates), default=0.0)
+    best_text = max((each.bm25 for each in signals), default=0.0)
+    best_cosine = max((each.cosine or 0.0 for each in signals), default=0.0)
     by_text = weights.text / best_text if mode in (Mode.HYBRID, Mode.TEXT) and best_text > 0 else 0.0
     by_vector = weights.vector / best_cosine if mode is not Mode.TEXT and best_cosine > 0 else 0.0
     by_author = weights.author if named else 0.0
@@ -150,7 +178,7 @@ def rank(
     )
     if total <= 0:
         by_text, by_vector, total = (1 / best_text if best_text > 0 else 0.0), 0.0, 1.0
-    scales = Scales(
+    return Scales(
         text=by_text / total,
         vector=by_vector / total,
         author=by_author / total,
@@ -160,9 +188,6 @@ def rank(
         named=frozenset(named),
         now=now,
     )
-    scored = [(scales.score(each), each) for each in candidates]
-    scored.sort(key=lambda each: (-each[0], -each[1].update_time, each[1].id))
-    return [Ranked(candidate, score, scales) for score, candidate in scored[:DEPTH]]
 
 
 def named_authors(query: str, authors: Iterable[str]) -> tuple[str, ...]:

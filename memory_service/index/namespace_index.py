@@ -99,6 +99,7 @@ class NamespaceIndex:
             self._alive[slot] = False
             self._has_vector[slot] = False
             self._dead += 1
+            self._postings.changed()
 
     def add_vectors(self, vectors: Iterable[tuple[int, bytes | None]]) -> None:
         """Vectors by key; of those that the index does not hold nothing is kept."""
@@ -116,8 +117,13 @@ class NamespaceIndex:
     def settle(self) -> None:
         self._postings.settle()
 
-    def mask(self, *, only: Sequence[int] | None, without: Sequence[int]) -> NDArray[np.bool_]:
-        """Which slots are looked among: `only` those of these keys (None: all that live), `without` those."""
+    def mask(self, *, only: Sequence[int] | None, without: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Which slots are looked among: `only` those of these keys (None: all that live), `without` those.
+
+        None for all that live.
+        """
+        if only is None and not without:
+            return None
         if only is None:
             allowed = self._alive[: self._count].copy()
         else:
@@ -140,12 +146,14 @@ class NamespaceIndex:
             signs = np.packbits(query > 0)
             differing = np.bitwise_count(self._signs[: self._count] ^ signs).sum(axis=1, dtype=np.int32)
             found = (1 - 2 * differing / self._dimension).astype(np.float32)
-        found[~self._has_vector[: self._count]] = -2.0
+        there = self._has_vector[: self._count]
+        if not there.all():
+            found[~there] = -2.0
         scores: NDArray[np.float32] = found
         return scores
 
     def count_without_vector(self) -> int:
-        return len(self._slots) - int((self._has_vector & self._alive).sum())
+        return len(self._slots) - int(np.count_nonzero(self._has_vector & self._alive))
 
     def slots_of(self, keys: Sequence[int]) -> Mapping[int, int]:
         return {key: self._slots[key] for key in keys if key in self._slots}

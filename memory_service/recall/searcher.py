@@ -17,8 +17,9 @@ from memory_service.domain.ranking import Mode, without_names
 from memory_service.domain.search import Found, Scope, SearchQuery
 from memory_service.embedding.choice import Embedders
 from memory_service.recall.reranker import Reranker
+from memory_service.store.grounds import Ground
 from memory_service.store.memories import MemoryRef
-from memory_service.store.search_store import Ground, Probe, SearchStore
+from memory_service.store.search_store import Probe, SearchStore
 
 if TYPE_CHECKING:
     from memory_service.embedding.embedder import Embedder

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from chassis import direct_sql
 from memory_service.domain.memory import Content
 from memory_service.domain.search import CONTEXT_WEIGHT
 from memory_service.domain.words import words
@@ -36,6 +37,7 @@ _SOURCE = table("memory_fts_source", column("pk"), column("namespace"), column("
 _SQLITE_INDEX = table("memory_fts", column("rowid"))
 _POSTGRESQL_INDEX = table("memory_fts", column("memory"), column("words"))
 
+_INSERT_SOURCE = "INSERT INTO memory_fts_source (pk, namespace, text, context) VALUES (?, ?, ?, ?)"
 _INSERT_VECTOR = text(
     "INSERT INTO memory_fts (memory, words) VALUES (:memory, CAST(CAST(:words AS TEXT) AS TSVECTOR))"
 ).bindparams(bindparam("words", type_=Text))
@@ -93,16 +95,9 @@ def add_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[
     if not entries:
         return
     if conn.dialect.name == "sqlite":
-        rows = [
-            {
-                "pk": key,
-                "namespace": token(namespace.key),
-                "text": " ".join(entry.text),
-                "context": " ".join(entry.context),
-            }
-            for key, entry in entries
-        ]
-        conn.execute(_SOURCE.insert(), rows)
+        of = token(namespace.key)
+        rows = [(key, of, " ".join(entry.text), " ".join(entry.context)) for key, entry in entries]
+        direct_sql.run_many(conn, _INSERT_SOURCE, rows)
     else:
         conn.execute(
             _INSERT_VECTOR, [{"memory": key, "words": _vector(namespace.key, entry)} for key, entry in entries]

@@ -20,6 +20,7 @@ from memory_service.store.codec import (
     version_to_row,
 )
 from memory_service.store.fulltext import Entry, add_entries, remove_entries
+from memory_service.store.rows import add_rows, rows_of_keys
 from memory_service.store.transaction import Namespace, Transaction, read_namespace
 from memory_service.store.wiping import wiping
 
@@ -80,8 +81,7 @@ def load_memories(conn: Connection, keys: Sequence[int], bot: str) -> dict[int, 
     """Those that exist, by key."""
     found: dict[int, Memory] = {}
     for some in batches(keys):
-        rows = conn.execute(select(MEMORY).where(MEMORY.c.pk.in_(some))).mappings()
-        found.update((row["pk"], memory_from_row(row, bot).memory) for row in rows)
+        found.update((row["pk"], memory_from_row(row, bot).memory) for row in rows_of_keys(conn, some))
     return found
 
 
@@ -90,8 +90,7 @@ def add_memories(tx: Transaction, namespace: Namespace, memories: Sequence[Memor
         return
     entries = {memory.id: Entry(memory.content) for memory in memories}
     rows = [{"namespace": namespace.key, **memory_to_row(memory, entries[memory.id].length)} for memory in memories]
-    statement = insert(MEMORY).returning(MEMORY.c.pk, MEMORY.c.memory_id)
-    keys = {memory_id: key for key, memory_id in tx.conn.execute(statement, rows).all()}
+    keys = add_rows(tx.conn, rows)
     _add_tags(tx.conn, ((keys[memory.id], memory) for memory in memories))
     add_entries(tx.conn, namespace, [(keys[memory.id], entries[memory.id]) for memory in memories])
     tx.mark_changed(namespace)

@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from sqlalchemy import ColumnElement, select
+from typing import Literal
 
 from chassis.errors import AppError, field_invalid
 from memory_service.domain.errors import MemoryAlreadyExists, MemoryDuplicate, MemoryLimitReached, NamespaceErasing
 from memory_service.domain.grant import Reach
 from memory_service.domain.memory import Dedupe, Memory, NewMemory, Outcome, Put, text_key, touch
-from memory_service.models import MEMORY
 from memory_service.store import ledger
 from memory_service.store.codec import Stored, memory_from_row
 from memory_service.store.grants import record_access
 from memory_service.store.ledger import PutShown, Ticket
 from memory_service.store.memories import add_memories, batches, purge_memories, save_touched
+from memory_service.store.rows import rows_with
 from memory_service.store.transaction import Transaction
+
+_WEIGHT = 16
+_CHARACTERS = 32
+"""How many characters of a text weigh as much as an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,12 @@ class PutItem:
     reach: Reach
     draft: NewMemory
     ticket: Ticket
+
+    @property
+    def weight(self) -> int:
+        """In items of the writer: a put takes as long as several of those, and a long text longer still."""
+        content = self.draft.content
+        return _WEIGHT + (len(content.text) + len(content.context)) // _CHARACTERS
 
 
 class PutBatch:
@@ -73,12 +82,12 @@ class PutBatch:
 
     def _look_up(self, drafts: Sequence[NewMemory]) -> None:
         expired: dict[str, Stored] = {}
-        for stored in self._find(MEMORY.c.memory_id, {draft.id for draft in drafts if draft.id}):
+        for stored in self._find("memory_id", {draft.id for draft in drafts if draft.id}):
             target = expired if stored.memory.is_expired(self._tx.now) else self._by_id
             target[stored.memory.id] = stored
         # An expired memory must not hold its id until a sweep comes by.
         purge_memories(self._tx, self._namespace, list(expired.values()))
-        for stored in self._find(MEMORY.c.text_key, {*self._keys}):
+        for stored in self._find("text_key", {*self._keys}):
             memory = stored.memory
             if not memory.is_deleted and not memory.is_expired(self._tx.now):
                 self._by_id[memory.id] = stored
@@ -93,11 +102,10 @@ class PutBatch:
             raise field_invalid("draft.memory_id", "must be empty through a grant")
         reach.check_written("draft.memory", self._make(draft))
 
-    def _find(self, column: ColumnElement[str], values: set[str]) -> list[Stored]:
+    def _find(self, column: Literal["memory_id", "text_key"], values: set[str]) -> list[Stored]:
         found: list[Stored] = []
         for some in batches(values):
-            query = select(MEMORY).where(MEMORY.c.namespace == self._namespace.key, column.in_(some))
-            rows = self._tx.conn.execute(query.order_by(MEMORY.c.pk)).mappings()
+            rows = rows_with(self._tx.conn, self._namespace.key, column, some)
             found.extend(memory_from_row(row, self._bot) for row in rows)
         return found
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.types import BigInteger
 
+from chassis import direct_sql
 from memory_service.domain.embedder import VectorSet
 from memory_service.domain.errors import MemoryNotFound
 from memory_service.domain.memory import VectorState
-from memory_service.domain.ranking import Candidate, Ranked, named_authors, pool, rank
+from memory_service.domain.ranking import Candidate, Ranked, Scales, contenders, in_order, pool, rank, scales_of
 from memory_service.domain.search import Found, Hit, Scope, SearchQuery
 from memory_service.models import MEMORY, MEMORY_VECTOR
 from memory_service.store import memories, vectors
 from memory_service.store.codec import micros
+from memory_service.store.grounds import Ground, Grounds
 from memory_service.store.memories import MemoryRef, load_memories
 from memory_service.store.signals import Signals, Wanted
 from memory_service.store.transaction import Namespace, Transaction, read_namespace
@@ -25,17 +27,11 @@ from memory_service.store.transactions import Transactions
 if TYPE_CHECKING:
     from memory_service.index.cache import IndexCache
 
-_MAX_AUTHORS = 500
-# Steps from each author to the next by the index, without reading the memories of any.
-_AUTHORS = text(
-    "WITH RECURSIVE step(author) AS ("
-    "SELECT (SELECT min(author) FROM memory WHERE namespace = :namespace AND author <> '') "
-    "UNION ALL SELECT (SELECT min(author) FROM memory WHERE namespace = :namespace AND author <> '' "
-    "AND author > step.author) FROM step WHERE step.author IS NOT NULL) "
-    f"SELECT author FROM step WHERE author IS NOT NULL LIMIT {_MAX_AUTHORS}"
-)
 _COLUMNS = "pk, memory_id, author, importance, update_time, happen_time"
-_DETAILS_SQLITE = f"SELECT {_COLUMNS} FROM memory WHERE pk IN (SELECT value FROM json_each(?)) AND delete_time IS NULL"
+_DETAILS_SQLITE = (
+    f"SELECT {_COLUMNS} FROM memory "
+    "WHERE pk IN (SELECT value FROM json_each(?)) AND delete_time IS NULL AND +namespace = ?"
+)
 _DETAILS = select(
     MEMORY.c.pk,
     MEMORY.c.memory_id,
@@ -44,15 +40,6 @@ _DETAILS = select(
     MEMORY.c.update_time,
     MEMORY.c.happen_time,
 ).where(MEMORY.c.pk.in_(bindparam("keys", type_=BigInteger, expanding=True)), MEMORY.c.delete_time.is_(None))
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What has to be known of a scope before a query is embedded for it."""
-
-    vectors: VectorSet | None
-    authors: tuple[str, ...]
-    live_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +56,7 @@ class SearchStore:
 
     def __init__(self, transactions: Transactions, *, cache_bytes: int, exact_limit: int) -> None:
         self._transactions = transactions
+        self._grounds = Grounds(transactions)
         self._cache_bytes = cache_bytes
         self._exact_limit = exact_limit
         self._cache: IndexCache | None = None
@@ -81,7 +69,7 @@ class SearchStore:
 
     async def ground(self, scopes: Sequence[Scope], query: str) -> list[Ground]:
         """One for each scope; authors are those whom the query names."""
-        return await self._transactions.read(lambda conn: [_ground(conn, scope, query) for scope in scopes])
+        return await self._grounds.read(scopes, query)
 
     async def search(self, scopes: Sequence[Scope], probes: Sequence[Probe], query: SearchQuery) -> Found:
         """A page of hits of all scopes together; there is a probe for each.
@@ -122,9 +110,7 @@ class SearchStore:
         now: datetime,
     ) -> Found:
         size = pool(query.depth)
-        candidates: list[Candidate] = []
-        homes: dict[int, int] = {}
-        signals: list[Signals] = []
+        places: list[tuple[int, Namespace, Signals]] = []
         revision = 0
         for number, (scope, probe) in enumerate(zip(scopes, probes, strict=True)):
             namespace = read_namespace(conn, scope.bot)
@@ -133,13 +119,9 @@ class SearchStore:
                 continue
             mine = SearchQuery(query.words, scope.selected, query.size, mode=query.mode)
             found = self._signals(conn, namespace, Wanted(mine, size, probe.vectors, probe.vector), now)
-            signals.append(found)
-            for each in _candidates(conn, namespace, found):
-                if each.key not in homes and not (query.similar_to and each.id == query.similar_to and number == 0):
-                    homes[each.key] = number
-                    candidates.append(each)
-        named = {name for probe in probes for name in probe.named}
-        ranked = rank(candidates, query.weights, mode=query.mode, named=named, now=micros(now))
+            places.append((number, namespace, found))
+        signals = [found for _, _, found in places]
+        ranked, homes = _rank(conn, places, query, {name for probe in probes for name in probe.named}, micros(now))
         ranked = [each for each in ranked if each.score >= query.min_score]
         page = ranked[query.skip : query.skip + query.size]
         return Found(
@@ -172,24 +154,37 @@ class SearchStore:
             return self._cache
 
 
-def _ground(conn: Connection, scope: Scope, query: str) -> Ground:
-    namespace = read_namespace(conn, scope.bot)
-    if not namespace.live_count:
-        return Ground(None, (), 0)
-    authors = conn.execute(_AUTHORS, {"namespace": namespace.key}).scalars() if query else ()
-    return Ground(vectors.serving_set(conn, namespace.key), named_authors(query, authors), namespace.live_count)
+def _rank(
+    conn: Connection, places: Sequence[tuple[int, Namespace, Signals]], query: SearchQuery, named: set[str], now: int
+) -> tuple[list[Ranked], dict[int, int]]:
+    """Those that the page can show, the best first, and by key the number of the scope where each was found."""
+    candidates: list[Candidate] = []
+    homes: dict[int, int] = {}
+    scales: Scales | None = None
+    if not query.similar_to:
+        every = [signal for _, _, found in places for signal in found.found.values()]
+        scales = scales_of(every, query.weights, query.mode, named=named, now=now)
+    for number, namespace, found in places:
+        # One more than the page: whether others follow it.
+        keys = list(found.found) if scales is None else contenders(found.found, scales, query.depth + 1)
+        for each in _candidates(conn, namespace, found, keys):
+            if each.key not in homes and not (query.similar_to and each.id == query.similar_to and number == 0):
+                homes[each.key] = number
+                candidates.append(each)
+    if scales is None:  # without the memory itself, which is the nearest
+        return rank(candidates, query.weights, mode=query.mode, named=named, now=now), homes
+    return in_order(candidates, scales), homes
 
 
-def _candidates(conn: Connection, namespace: Namespace, found: Signals) -> list[Candidate]:
+def _candidates(conn: Connection, namespace: Namespace, found: Signals, keys: list[int]) -> list[Candidate]:
     """With what ranking needs to know; those that are gone are left out."""
-    if not found.found:
+    if not keys:
         return []
-    keys = list(found.found)
     if conn.dialect.name == "sqlite":
-        rows = conn.exec_driver_sql(f"{_DETAILS_SQLITE} AND +namespace = {namespace.key:d}", (str(keys),)).all()
+        rows = direct_sql.fetch(conn, _DETAILS_SQLITE, (str(keys), namespace.key))
     else:
         query = _DETAILS.where(MEMORY.c.namespace == namespace.key)
-        rows = conn.execute(query, {"keys": keys}).all()
+        rows = [tuple(row) for row in conn.execute(query, {"keys": keys})]
     return [Candidate(row[0], row[1], row[2], row[3], row[4], row[5], found.found[row[0]]) for row in rows]
 
 

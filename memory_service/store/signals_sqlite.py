@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
+from chassis import direct_sql
 from memory_service.domain.embedder import VectorSet
 from memory_service.domain.ranking import Signal
 from memory_service.domain.selection import MemoryFilter, meets
@@ -27,6 +28,14 @@ from memory_service.store.transaction import Namespace
 
 _MEMORY_OF_AN_ENTRY = 450
 """Bytes that a memory takes in an index that holds signs alone; what decides whether a namespace fits the cache."""
+
+_NEWS = (
+    "SELECT EXISTS (SELECT 1 FROM memory_fts_gone WHERE namespace = ? AND seq > ?) "
+    "OR EXISTS (SELECT 1 FROM memory_fts_source WHERE namespace = ? AND pk > ?) "
+    "OR EXISTS (SELECT 1 FROM memory_vector WHERE vector_set = ? AND seq > ?)"
+)
+# The plus keeps SQLite from reading the whole namespace by another index.
+_EXPIRED = "SELECT pk FROM memory WHERE expire_time IS NOT NULL AND expire_time <= ? AND +namespace = ? AND NOT pinned"
 
 Scores = NDArray[np.float32]
 
@@ -50,6 +59,8 @@ def find_signals(conn: Connection, cache: IndexCache, namespace: Namespace, want
 def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: VectorSet | None) -> None:
     """Brings the index to the state that the connection sees."""
     marks, of = index.marks, token(namespace)
+    if index.built and not _has_news(conn, marks, of, vectors):
+        return
     run = conn.exec_driver_sql
     gone = run(
         "SELECT seq, memory FROM memory_fts_gone WHERE namespace = ? AND seq > ? ORDER BY seq", (of, marks.gone)
@@ -97,18 +108,27 @@ def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: V
     index.marks = Marks(vectors.key if vectors else 0, last_key, last_gone, last_vector)
 
 
+def _has_news(conn: Connection, marks: Marks, of: str, vectors: VectorSet | None) -> bool:
+    """Whether anything was committed that the index does not have yet."""
+    vector_set = vectors.key if vectors else 0
+    ((news,),) = direct_sql.fetch(conn, _NEWS, (of, marks.gone, of, marks.last_key, vector_set, marks.vector))
+    return bool(news)
+
+
 def _from_index(
     conn: Connection, index: NamespaceIndex, namespace: Namespace, wanted: Wanted, now: datetime
 ) -> Signals:
     allowed = index.mask(
         only=_selected(conn, namespace, wanted.query.selected, now), without=_expired(conn, namespace, now)
     )
-    words = index.score_words(wanted.query.words) if wanted.by_word else np.zeros(len(allowed), np.float32)
-    words[~allowed] = 0.0
+    words = index.score_words(wanted.query.words if wanted.by_word else ())
+    if allowed is not None:
+        words[~allowed] = 0.0
     cosines: Scores | None = None
     if wanted.by_meaning:
         cosines = index.compare(wanted.vector)
-        cosines[~allowed] = -2.0
+        if allowed is not None:
+            cosines[~allowed] = -2.0
     by_text = _best(words, wanted.size, above=0.0, ties=True)
     by_vector = np.empty(0, np.int64)
     if cosines is not None:
@@ -116,32 +136,26 @@ def _from_index(
         if not index.is_exact:
             cosines = _exact(conn, index, wanted, np.union1d(by_text, by_vector), cosines)
             by_vector = by_vector[np.argsort(-cosines[by_vector], kind="stable")][: wanted.size]
-    slots = np.union1d(by_text, by_vector).tolist() if len(by_vector) else by_text.tolist()
-    keys = index.keys
-    found: dict[int, Signal] = {}
-    for slot in slots:
-        cosine = None if cosines is None or cosines[slot] <= -2.0 else float(cosines[slot])
-        found[int(keys[slot])] = Signal(float(words[slot]), cosine)
+    slots = np.union1d(by_text, by_vector) if len(by_vector) else by_text
+    keys, scores = index.keys[slots].tolist(), words[slots].tolist()
+    likenesses = [-2.0] * len(keys) if cosines is None else cosines[slots].tolist()
     return Signals(
-        found,
-        {int(keys[slot]): place for place, slot in enumerate(by_text.tolist(), 1)},
-        {int(keys[slot]): place for place, slot in enumerate(by_vector.tolist(), 1)},
+        {
+            key: Signal(score, None if cosine <= -2.0 else cosine)
+            for key, score, cosine in zip(keys, scores, likenesses, strict=True)
+        },
+        {key: place for place, key in enumerate(index.keys[by_text].tolist(), 1)},
+        {key: place for place, key in enumerate(index.keys[by_vector].tolist(), 1)},
         index.count_without_vector(),
     )
 
 
 def _best(scores: Scores, size: int, *, above: float, ties: bool) -> NDArray[np.int64]:
     """The slots with the highest scores, the best first; with `ties` all that are as good as the last."""
-    places = np.flatnonzero(scores > above)
-    if len(places) > size:
-        values = scores[places]
-        least = np.partition(values, len(values) - size)[len(values) - size]
-        if ties:
-            places = places[values >= least][: max(size, TIES)]
-        else:
-            places = places[np.argpartition(-values, size - 1)[:size]]
+    least = np.partition(scores, len(scores) - size)[len(scores) - size] if len(scores) > size else above
+    places = np.flatnonzero(scores >= least if least > above else scores > above)
     best: NDArray[np.int64] = places[np.argsort(-scores[places], kind="stable")]
-    return best
+    return best[: max(size, TIES) if ties else size]
 
 
 def _exact(
@@ -174,12 +188,7 @@ def _selected(conn: Connection, namespace: Namespace, selected: MemoryFilter, no
 
 def _expired(conn: Connection, namespace: Namespace, now: datetime) -> list[int]:
     """What has expired and still waits for the sweep."""
-    # The plus keeps SQLite from reading the whole namespace by another index.
-    rows = conn.exec_driver_sql(
-        "SELECT pk FROM memory WHERE expire_time IS NOT NULL AND expire_time <= ? AND +namespace = ? AND NOT pinned",
-        (micros(now), namespace.key),
-    )
-    return [row[0] for row in rows]
+    return [row[0] for row in direct_sql.fetch(conn, _EXPIRED, (micros(now), namespace.key))]
 
 
 def _from_file(conn: Connection, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:

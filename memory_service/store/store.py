@@ -46,7 +46,7 @@ class MemoryStore:
         self.transactions = Transactions(database, clock=clock, new_id=new_id, retention=limits.retention)
         self._once = self.transactions.once
         self._write = self.transactions.write
-        self._puts = database.writer.kind("put", self._write_puts)
+        self._puts = database.writer.kind("put", self._write_puts, brief=True, weigh=lambda item: item.weight)
         # What an earlier process purged is not known, so the first compaction is always made.
         self._purged = True
         self._compact_time = clock.now()

@@ -7,8 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from chassis import direct_sql
 from memory_service.domain.errors import NamespaceErasing
 from memory_service.models import NAMESPACE
+
+_FIND_SQLITE = "SELECT pk, bot, revision, live_count, deleted_count, word_count, erasing FROM namespace WHERE bot = ?"
+_SAVE_SQLITE = (
+    "UPDATE namespace SET revision = ?, live_count = ?, deleted_count = ?, word_count = ?, erasing = ? WHERE pk = ?"
+)
 
 
 @dataclass(slots=True)
@@ -92,6 +98,9 @@ class Transaction:
     def finish(self) -> None:
         """Writes the changed namespaces; the last step."""
         for namespace in self._changed_namespaces():
+            if self.conn.dialect.name == "sqlite":
+                _save_on_sqlite(self.conn, namespace)
+                continue
             self.conn.execute(
                 update(NAMESPACE)
                 .where(NAMESPACE.c.pk == namespace.key)
@@ -115,6 +124,9 @@ def read_namespace(conn: Connection, bot: str) -> Namespace:
 
 
 def _read(conn: Connection, bot: str, *, lock: bool) -> Namespace | None:
+    if conn.dialect.name == "sqlite":
+        rows = direct_sql.fetch(conn, _FIND_SQLITE, (bot,))
+        return Namespace(*rows[0]) if rows else None
     columns = NAMESPACE.c
     query = select(
         columns.pk,
@@ -127,6 +139,11 @@ def _read(conn: Connection, bot: str, *, lock: bool) -> Namespace | None:
     ).where(columns.bot == bot)
     row = conn.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else Namespace(*row)
+
+
+def _save_on_sqlite(conn: Connection, namespace: Namespace) -> None:
+    counts = (namespace.live_count, namespace.deleted_count, namespace.word_count)
+    direct_sql.run(conn, _SAVE_SQLITE, (namespace.revision, *counts, namespace.erasing, namespace.key))
 
 
 def _insert_unless_there(conn: Connection) -> Any:  # noqa: ANN401 - each dialect has an insert of its own

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 
+from chassis import direct_sql
 from memory_service.domain.embedder import Model, Shape, VectorSet
 from memory_service.domain.memory import VectorState
 from memory_service.models import MEMORY, MEMORY_VECTOR, NAMESPACE, VECTOR_SET
@@ -29,7 +30,9 @@ _COLUMNS = (
     _MINE.shape,
     _MINE.serving,
 )
-
+_SERVING_SQLITE = (
+    f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM vector_set WHERE namespace = ? AND serving"
+)
 
 _TURNS_BEFORE = text(
     "SELECT turn.pk, before.text FROM memory AS turn JOIN memory AS before ON before.pk = ("
@@ -62,6 +65,9 @@ class Embedded:
 
 
 def serving_set(conn: Connection, namespace: int) -> VectorSet | None:
+    if conn.dialect.name == "sqlite":
+        rows = direct_sql.fetch(conn, _SERVING_SQLITE, (namespace,))
+        return _set(rows[0]) if rows else None
     row = conn.execute(select(*_COLUMNS).where(_MINE.namespace == namespace, _MINE.serving)).one_or_none()
     return None if row is None else _set(row)
 

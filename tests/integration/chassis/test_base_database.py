@@ -205,3 +205,15 @@ async def test_a_server_that_is_away_makes_calls_unavailable_and_loses_nothing_a
         stop.set()
     assert all(retry_times_s)
     assert set(acknowledged) <= set(await notebook.stored())
+
+
+async def test_a_glance_sees_what_was_committed_and_cannot_write(notebook):
+    count = select(func.count()).select_from(NOTES)
+    assert await notebook.database.glance(lambda conn: conn.scalar(count)) == 0
+    await notebook.database.writer.submit(notebook.note, 1)
+    assert await notebook.database.glance(lambda conn: conn.scalar(count)) == 1
+    with pytest.raises(DBAPIError):
+        await notebook.database.glance(
+            lambda conn: conn.execute(insert(NOTES), {"book": "main", "sequence": 9, "body": b""})
+        )
+    assert await notebook.database.glance(lambda conn: conn.scalar(count)) == 1

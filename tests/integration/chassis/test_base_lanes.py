@@ -147,3 +147,13 @@ async def test_the_log_is_folded_into_the_file_without_a_commit_that_does_it(ope
     copy.write_bytes(ledger.path.read_bytes())
     with sqlite3.connect(copy) as conn:
         assert conn.execute("SELECT count(*) FROM number").fetchone()[0] >= 400
+
+
+async def test_what_is_too_heavy_for_the_loop_is_written_by_the_thread(open_ledger):
+    ledger = open_ledger(quick_s=60.0)
+    heavy = ledger.writer.kind("heavy", ledger._write, brief=True, weigh=lambda n: 100 * n)
+    assert await ledger.writer.submit(heavy, 5) == 5
+    assert await ledger.writer.submit(heavy, 6) == 6
+    assert await ledger.writer.submit_many(heavy, [1, 2, 3]) == [1, 2, 3]
+    loop = threading.current_thread()
+    assert [thread is loop for thread in ledger.committed_in] == [True, False, False]

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_service.domain.ranking import Candidate, Mode, Signal, Weights, named_authors, pool, rank, without_names
+from memory_service.domain.ranking import (
+    Candidate,
+    Mode,
+    Signal,
+    Weights,
+    contenders,
+    in_order,
+    named_authors,
+    pool,
+    rank,
+    scales_of,
+    without_names,
+)
 
 DAY_US = 86_400 * 1_000_000
 
@@ -112,3 +124,29 @@ def test_names_are_cut_from_what_is_embedded():
 
 def test_deeper_pages_rank_more_candidates():
     assert pool(10) < pool(26) == pool(1_000)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 1.0, 2.5]) | st.floats(0, 50),
+            st.none() | st.sampled_from([0.5, 0.9]) | st.floats(-1, 1),
+            st.booleans(),
+        ),
+        max_size=30,
+    ),
+    st.tuples(*[st.floats(0, 10)] * 4, st.sampled_from([0.0, 1.0])),
+    st.sampled_from([Mode.HYBRID, Mode.TEXT, Mode.VECTOR]),
+    st.integers(1, 12),
+)
+def test_the_first_of_the_contenders_are_the_first_of_all(signals, weights, mode, depth):
+    weighed = Weights(*weights)
+    every = [
+        candidate(key, bm25, cosine, author="Ana" if named else "Bo", update=key % 3, happen=key * DAY_US)
+        for key, (bm25, cosine, named) in enumerate(signals, 1)
+    ]
+    now = 40 * DAY_US
+    scales = scales_of([each.signal for each in every], weighed, mode, named=("Ana",), now=now)
+    kept = set(contenders({each.key: each.signal for each in every}, scales, depth))
+    first = in_order([each for each in every if each.key in kept], scales)[:depth]
+    assert first == rank(every, weighed, mode=mode, named=("Ana",), now=now)[:depth]
