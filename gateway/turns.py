@@ -138,6 +138,8 @@ class TurnFeed:
             case "session_reset":
                 self._changed(event, row, reason="reset")
                 self._session_message(event, row)
+            case "expiry_warned":
+                self._changed(event, row, reason="expiry", expires_ms=millis(event.expiry_warned.expire_time))
             case "session_deleted":
                 self._changed(event, None, reason="delete")
                 # Without a key it means: fetch the list again.
@@ -335,7 +337,13 @@ class TurnFeed:
         )
 
     def _changed(
-        self, event: event_pb2.Event, row: Mapping[str, Any] | None, *, reason: str = "", phase: str = ""
+        self,
+        event: event_pb2.Event,
+        row: Mapping[str, Any] | None,
+        *,
+        reason: str = "",
+        phase: str = "",
+        expires_ms: int = 0,
     ) -> None:
         if not self._heard:
             return
@@ -349,6 +357,8 @@ class TurnFeed:
             payload["reason"] = reason
         if phase:
             payload["phase"] = phase
+        if expires_ms:
+            payload["expiresAt"] = expires_ms
         if event.run:
             payload["runId"] = event.run
         if row is not None:

@@ -58,5 +58,8 @@ def lines(event: event_pb2.Event, *, verbose: bool = False) -> str | None:
             return f"{head} --- reset ---"
         case "summary":
             return f"{head} summary: {clean_block(event.summary.text)}"
+        case "expiry_warned":
+            when = event.expiry_warned.expire_time.ToJsonString()
+            return f"{head} the session has been idle and is archived at {when} unless somebody writes to it"
         case other:
             return f"{head} {(other or 'event').replace('_', ' ')}" if verbose else None

@@ -212,15 +212,25 @@ def delete(
 
 
 @app.command()
-def restore(session: SessionArgument) -> None:
-    """Bring a deleted session back."""
+def restore(
+    session: SessionArgument,
+    transcript: Annotated[
+        str, typer.Option(help="Go back to this former transcript; `show` tells the last one as previousUid.")
+    ] = "",
+) -> None:
+    """Bring a deleted session back, or one that was reset to what it was before."""
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services
 
     async def command(mobot: services.Services) -> None:
-        answer = await mobot.session.UndeleteSession(
-            session_service_pb2.UndeleteSessionRequest(name=addresses.session_name(session))
-        )
+        name = addresses.session_name(session)
+        if transcript:
+            back = await mobot.session.ResetSession(
+                session_service_pb2.ResetSessionRequest(name=name, restore_uid=transcript, reason="restored")
+            )
+            printing.print_line(f"{back.session.key} goes on with {back.session.uid}.")
+            return
+        answer = await mobot.session.UndeleteSession(session_service_pb2.UndeleteSessionRequest(name=name))
         printing.print_line(f"{answer.session.key} is back.")
 
     services.run(command)

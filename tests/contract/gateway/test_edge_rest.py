@@ -189,6 +189,23 @@ async def test_mail_is_sent_and_looked_at_over_http(rest):
     assert cancelled["cancelledRuns"] == [receipt["run"]]
 
 
+async def test_templates_are_kept_and_a_former_transcript_is_gone_back_to(real):
+    async with real.client() as client:
+        kept = {"templateId": "daily", "template": {"session": {"description": "numbers"}, "opening": "Good morning."}}
+        await client.call("mobot.sessions.templates.create", kept)
+        listed = await client.call("mobot.sessions.templates.list")
+        await client.call("mobot.sessions.templates.delete", {"name": "templates/daily"})
+        gone = await client.refusal("mobot.sessions.templates.get", {"name": "templates/daily"})
+        made = await client.call("sessions.create", {"key": "a"})
+        await client.call("sessions.reset", {"key": "a"})
+        name = "bots/main/sessions/a"
+        back = await client.call("mobot.sessions.reset", {"name": name, "restoreUid": made["sessionId"]})
+
+    assert [template["name"] for template in listed["templates"]] == ["templates/daily"]
+    assert gone["details"]["reason"] == "template-not-found"
+    assert back["session"]["uid"] == made["sessionId"]
+
+
 async def test_the_openapi_document_tells_every_call(rest):
     document = (await rest.get("/v1/openapi.json")).json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]

@@ -133,6 +133,16 @@ def test_while_nobody_listens_nothing_is_made_and_nothing_is_forgotten():
     assert here.chats()[-1]["message"]["content"][0]["text"] == "unheard"
 
 
+def test_the_warning_before_an_idle_session_is_put_away_says_when():
+    here = Listening()
+    warned = event_pb2.ExpiryWarned()
+    warned.expire_time.FromMilliseconds(5_000)
+    here.tell(here.event(run="", expiry_warned=warned))
+
+    [told] = [json.loads(o.what.payload) for o in here.out]
+    assert (told["reason"], told["expiresAt"]) == ("expiry", 5_000)
+
+
 def test_whom_an_event_is_for():
     here = Listening()
     here.tell(
