@@ -166,6 +166,7 @@ _REQUESTS: tuple[tuple[str, Callable[[int], tuple[str, dict[str, object]]], str]
     ("patch", _patched, "time"),
     ("reset", lambda number: ("sessions.reset", {"key": _key(number)}), "time"),
     ("history", lambda number: ("chat.history", {"sessionKey": _key(number)}), "time"),
+    ("search", lambda number: ("sessions.search", {"query": f"needle{number}"}), "time"),
 )
 
 
