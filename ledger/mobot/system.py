@@ -68,6 +68,8 @@ class Mobot:
             "MOBOT_ROUTER_LEASE_S": str(LEASE_S),
             "MOBOT_ROUTER_BACKOFF_INITIAL_S": "0.05",
             "MOBOT_ROUTER_BACKOFF_MAX_S": "0.5",
+            # Of what comes as a reply too: it shall not run out of attempts because its worker died five times.
+            "MOBOT_ROUTER_MAX_ATTEMPTS": str(ATTEMPTS),
             **(settings or {}),
         }
         targets = {f"LEDGER_{name.upper()}": f"127.0.0.1:{ports[name]}" for name in SERVICES}
@@ -134,7 +136,13 @@ class Mobot:
         spawn.bot, _, spawn.session_id = names.child(mail).partition("/sessions/")
         spawn.task.add(text=mail.text)
         spawn.announce = True
-        answer = await _accepted(self._router.SpawnSession(request, metadata=self._metadata, timeout=_CALL_S))
+        try:
+            answer = await _accepted(self._router.SpawnSession(request, metadata=self._metadata, timeout=_CALL_S))
+        except Refused as error:
+            # The parent was at work on what is just being cancelled, and that may have no more children.
+            if "has ended: CANCELLED" in str(error):
+                raise Unanswered(str(error)) from error
+            raise
         return str(answer.receipt.run)
 
     async def _publish(self, mail: Mail) -> str:
