@@ -71,7 +71,8 @@ def check(world, began_us):
     assert finished(world, CHILD) == ["r"]
     assert finished(world, PARENT) == ["reply/r"]
     assert [len(finished(world, listener)) for listener in LISTENERS] == [1, 1]
-    assert (world.sessions.made, world.sessions.archived) == (1, [CHILD])
+    # To archive again what is archived is no second effect: a death just after it makes the next router repeat it.
+    assert (world.sessions.made, set(world.sessions.archived)) == (1, {CHILD})
     ticks = [int(run.rpartition("/")[2]) for run in finished(world, TICKED)]
     steps = [later - earlier for earlier, later in pairwise(ticks)]
     assert set(steps) == {5_000_000}
