@@ -67,12 +67,14 @@ def complete(world):
     )
 
 
-def check(world, began_us):
+def check(world, began_us, *, crashed):
     assert finished(world, CHILD) == ["r"]
     assert finished(world, PARENT) == ["reply/r"]
     assert [len(finished(world, listener)) for listener in LISTENERS] == [1, 1]
-    # To archive again what is archived is no second effect: a death just after it makes the next router repeat it.
-    assert (world.sessions.made, set(world.sessions.archived)) == (1, {CHILD})
+    assert world.sessions.made == 1
+    # A death between the archiving and its record makes the next router repeat it, which changes nothing; once, and
+    # never without a death.
+    assert world.sessions.archived in ([[CHILD], [CHILD, CHILD]] if crashed else [[CHILD]])
     ticks = [int(run.rpartition("/")[2]) for run in finished(world, TICKED)]
     steps = [later - earlier for earlier, later in pairwise(ticks)]
     assert set(steps) == {5_000_000}
@@ -97,7 +99,7 @@ async def test_everything_happens_once_when_the_router_dies(sqlite_url, clock, c
             await world.crash()
             await world.start_router()
         await everything
-        check(world, began_us)
+        check(world, began_us, crashed=crashed)
     finally:
         kill.disarm()
         for task in tasks:
