@@ -15,7 +15,9 @@ def word() -> str:
 
 
 def test_a_bot_remembers_over_a_restart_and_cites_what_it_remembers(mobot: Mobot, word: str) -> None:
-    session, other = f"main/{uuid.uuid4()}", f"main/{uuid.uuid4()}"
+    bot = f"m{uuid.uuid4().hex[:8]}"  # one that has heard nothing else, so that it can cite nothing else
+    assert run_mobot(mobot, "bots", "create", bot).code == 0
+    session, other = f"{bot}/{uuid.uuid4()}", f"{bot}/{uuid.uuid4()}"
     assert "I will remember" in run_mobot(mobot, "send", session, f"remember the {word} is striped").out
     service = "core" if mobot.pid_of("core") else "memory"
     for name in (service, "runner"):
@@ -26,12 +28,11 @@ def test_a_bot_remembers_over_a_restart_and_cites_what_it_remembers(mobot: Mobot
     answer = run_mobot(mobot, "send", other, f"recall {word}", "--timeout", "120")
     assert f"the {word} is striped" in answer.out, answer.said
 
-    (stored,) = [m for m in run_mobot(mobot, "memory", "list", "main", "--json").json() if word in m["text"]]
+    (stored,) = [m for m in run_mobot(mobot, "memory", "list", bot, "--json").json() if word in m["text"]]
     events = [json.loads(line) for line in run_mobot(mobot, "history", other, "--json").out.splitlines()]
     (reply,) = [e["message"] for e in events if "I remember" in str(e.get("message", {}).get("parts"))]
-    # The bot may recall what it heard in other sessions too.
-    assert stored["name"] in reply["cited_memories"]
-    assert stored["provenance"]["session"] == f"bots/main/sessions/{session.removeprefix('main/')}"
+    assert reply["cited_memories"] == [stored["name"]]
+    assert stored["provenance"]["session"] == f"bots/{bot}/sessions/{session.removeprefix(f'{bot}/')}"
 
 
 def test_what_a_person_told_is_learnt_by_reflection(default_mobot: Mobot, word: str) -> None:
