@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 import typer
@@ -79,6 +80,14 @@ def run(command: Callable[[Services], Awaitable[None]]) -> None:
         raise typer.Exit(0) from None
 
 
+_WAYS_OUT: Final = {
+    "BOT_NOT_FOUND": "`mobot bots` lists the bots, `mobot bots create` makes one.",
+    "SESSION_NOT_FOUND": "`mobot sessions` lists the sessions.",
+    "MEMORY_NOT_FOUND": "`mobot memory list BOT` lists a bot's memories.",
+}
+"""What a person does next, by reason."""
+
+
 def _message(error: AppError) -> str:
     if error.reason == METHOD_UNIMPLEMENTED:
         call = error.metadata.get("method", "this").rpartition("/")[2]
@@ -95,4 +104,6 @@ def _failed(error: AppError) -> typer.Exit:
         sys.stderr.write("Is mobot running? `mobot up` starts it, `mobot doctor` says what is wrong.\n")
     elif error.reason:
         sys.stderr.write(f"  reason: {error.reason}\n")
+        if error.reason in _WAYS_OUT:
+            sys.stderr.write(f"{_WAYS_OUT[error.reason]}\n")
     return typer.Exit(EXIT_FAILED)

@@ -197,6 +197,12 @@ def test_a_mistake_is_named(mobot: Mobot, case: str) -> None:
     assert "Traceback" not in done.said
 
 
+def test_what_is_not_there_is_refused_with_the_way_to_what_is(mobot: Mobot) -> None:
+    assert "`mobot bots` lists the bots" in run_mobot(mobot, "send", "nobody", "hello").err
+    assert "`mobot sessions` lists the sessions" in run_mobot(mobot, "history", "main/never-made").err
+    assert "`mobot memory list BOT`" in run_mobot(mobot, "memory", "show", "main", str(uuid.uuid4())).err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
