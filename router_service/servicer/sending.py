@@ -166,6 +166,8 @@ class Sending:
                 if self._drained.is_set():
                     return
                 drafts = request.messages
+                if not drafts:  # asks for the credit, which the stream began with; it would take a place in no bound
+                    continue
                 await room.take(len(drafts))
                 items: list[Send | Publish | AppError] = []
                 accepted: list[Send | Publish] = []

@@ -49,6 +49,17 @@ async def test_a_key_twice_in_one_frame_is_one_message(world, stub):
     call.cancel()
 
 
+async def test_empty_frames_have_nothing_to_answer(world, stub):
+    call = stub.Send()
+    for _ in range(3):
+        await call.write(router_service_pb2.SendRequest(first_number=1))
+    await call.write(router_service_pb2.SendRequest(first_number=1, messages=[draft("x")]))
+    first, second = await call.read(), await call.read()
+    assert (first.credit > 0, len(first.outcomes)) == (True, 0)
+    assert [outcome.number for outcome in second.outcomes] == [1]
+    call.cancel()
+
+
 async def test_an_unknown_bot_gets_no_mail(world, stub):
     assert await refused(send(stub, session="bots/nosuch/sessions/x")) == ("NOT_FOUND", "BOT_NOT_FOUND")
 
