@@ -4,14 +4,16 @@ import argparse
 import asyncio
 import importlib
 import random
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from ledger.check import Verdict
 from ledger.drive import drive, say
 from ledger.model import Kind, System
-from ledger.plan import make_plan
+from ledger.plan import Plan, make_plan
 
 SYSTEMS = {
     "mobot": "ledger.mobot.system",
@@ -20,6 +22,7 @@ SYSTEMS = {
     "openclaw": "ledger.peers.openclaw",
 }
 SHOWN = 40
+EXIT_TERMINATED = 143
 
 
 def main() -> int:
@@ -53,7 +56,11 @@ def main() -> int:
         )
         say(f"{system.name} ({system.durability}): {plan.count} messages, {len(plan.strikes)} faults, seed {seed}")
         start = time.monotonic()
-        verdict = asyncio.run(drive(system, plan, patience_s=arguments.patience))
+        try:
+            verdict = asyncio.run(_run(system, plan, patience_s=arguments.patience))
+        except asyncio.CancelledError:
+            say("ended before its end; nothing is known")
+            return EXIT_TERMINATED
     cases = verdict.cases()
     for case in cases[:SHOWN]:
         print(case)
@@ -68,6 +75,14 @@ def main() -> int:
         )
     print(verdict.line(seed))
     return 0 if verdict.clean else 1
+
+
+async def _run(system: System, plan: Plan, *, patience_s: float) -> Verdict:
+    """Drives the plan. Ended by SIGTERM, it ends what it has started, as it does at Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await drive(system, plan, patience_s=patience_s)
 
 
 def plan_strikes(arguments: argparse.Namespace) -> int:

@@ -63,8 +63,8 @@ class Book:
 async def drive(system: System, plan: Plan, *, patience_s: float) -> Verdict:
     """Runs everything; the system is started and stopped here."""
     book = Book()
-    await system.start()
     try:
+        await system.start()
         start = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             lanes = [tasks.create_task(_send_lane(system, list(lane), book)) for lane in plan.lanes]

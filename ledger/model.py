@@ -88,7 +88,8 @@ class System(Protocol):
     async def start(self) -> None:
         """Returns when mail can be sent."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Leaves nothing behind, also of a start that failed half-way."""
 
     async def send(self, mail: Mail) -> str:
         """Sends; returns the name of the run (or whatever the system calls it) once the mail is accepted.

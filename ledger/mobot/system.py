@@ -85,6 +85,8 @@ class Mobot:
         self._targets = {name: f"127.0.0.1:{ports['proxy' if name == 'router' else name]}" for name in SERVICES}
         self._metadata = (("authorization", f"Bearer {TOKEN}"),)
         self._ends: dict[str, int] = {}
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._watcher: Watcher | None = None
 
     async def start(self) -> None:
         for kept in self._services.values():
@@ -105,7 +107,8 @@ class Mobot:
         await self._create_topics()
 
     async def stop(self) -> None:
-        await self._watcher.stop()
+        if self._watcher is not None:
+            await self._watcher.stop()
         await asyncio.gather(*(kept.stop() for kept in self._workers.values()))
         await asyncio.gather(*(kept.stop() for kept in self._services.values()))
         await self._proxy.stop()
@@ -256,7 +259,7 @@ class Mobot:
         return names.reply_place(mail)
 
     def watched(self) -> Sequence[str]:
-        return self._watcher.amiss(self._ends)
+        return self._watcher.amiss(self._ends) if self._watcher is not None else ()
 
     async def _events(self, place: str) -> list[event_pb2.Event]:
         request = session_service_pb2.ListEventsRequest(

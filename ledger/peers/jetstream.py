@@ -62,6 +62,7 @@ class JetStream:
         self._server = Kept("nats-server", [_program(), "-c", str(configuration)], {}, directory)
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))}
         work = python("ledger.peers.jetstream_worker", str(self._port), str(self._effects))
+        self._client: Client | None = None
         self._workers = {name: Kept(name, work, environment, directory) for name in WORKERS}
 
     async def start(self) -> None:
@@ -69,7 +70,7 @@ class JetStream:
         await self._proxy.start()
         while True:
             try:
-                self._client: Client = await nats.connect(
+                self._client = await nats.connect(
                     f"nats://127.0.0.1:{self._port}",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.1,
@@ -88,7 +89,8 @@ class JetStream:
 
     async def stop(self) -> None:
         await asyncio.gather(*(kept.stop() for kept in self._workers.values()))
-        await self._client.close()
+        if self._client is not None:
+            await self._client.close()
         await self._server.stop()
         await self._proxy.stop()
 
