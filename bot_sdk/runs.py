@@ -199,7 +199,7 @@ class Runs:
         if ending is _Ending.CANCELLED:
             run.turn.cancelled.set()
         else:
-            run.turn.close()
+            run.turn.answer.close()
         assert run.task is not None
         run.cancels += 1
         run.task.cancel()
@@ -229,9 +229,9 @@ class Runs:
         """Runs the handler. None when nothing is to be told, because the lease is lost."""
         turn, lease = run.turn, run.lease
         try:
-            if lease.attempt > 1 and await turn.has_committed_reply():
+            if lease.attempt > 1 and await turn.answer.is_committed():
                 return await self._completed(run)
-            await turn.finish(await run.handler(turn))
+            await turn.answer.finish(await run.handler(turn))
             return await self._completed(run)
         except LeaseLost:
             _log.warning("turn fenced", extra={"run": lease.run, "epoch": lease.epoch})
@@ -240,9 +240,9 @@ class Runs:
             return _failure_of(lease, _cause(error))
 
     async def _completed(self, run: _Run) -> Result:
-        if isinstance(run.handler, AfterReply) and await run.turn.has_committed_reply():
+        if isinstance(run.handler, AfterReply) and await run.turn.answer.is_committed():
             await run.handler.after_reply(run.turn)
-        return run.turn.completion()
+        return run.turn.answer.completion()
 
     async def _end(self, run: _Run) -> Result | None:
         """What is told of a turn that was stopped."""
@@ -250,11 +250,11 @@ class Runs:
         if run.ending is _Ending.LOST:
             return None
         try:
-            if await turn.has_committed_reply():
-                return turn.completion()
+            if await turn.answer.is_committed():
+                return turn.answer.completion()
             if run.ending is _Ending.HANDED_BACK:
                 return _handed_back(lease)
-            await turn.keep_partial()
+            await turn.answer.keep_partial()
         except LeaseLost:
             return None
         except errors.AppError as error:
@@ -268,7 +268,7 @@ class Runs:
         if run.over or run.handler_ended or self._tasks is None:
             return
         _log.warning("handler ignores its cancellation", extra={"run": run.lease.run})
-        run.turn.close()
+        run.turn.answer.close()
         self._tasks.create_task(self._end_without_handler(run), name="abandoned turn")
 
     async def _end_without_handler(self, run: _Run) -> None:
@@ -278,7 +278,7 @@ class Runs:
         if run.over:
             return
         run.over = True
-        run.turn.close()
+        run.turn.answer.close()
         self._count(run.lease.bot, -1)
         if result is None:
             self._drop(run)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Unpack
 
 from bot_sdk import convert
+from bot_sdk.answer import SKIP, Answer
 from bot_sdk.appends import AppendQueue
 from bot_sdk.bots import Bots
-from bot_sdk.deltas import DeltaPublisher, Draft
-from bot_sdk.errors import LeaseLost, NoReply
-from bot_sdk.events import EventFactory, reply_id
+from bot_sdk.deltas import DeltaPublisher
+from bot_sdk.errors import NoReply
 from bot_sdk.mail import Mail, set_destination
 from bot_sdk.memory import MemoryStore, Origin
 from bot_sdk.model import (
@@ -22,9 +22,7 @@ from bot_sdk.model import (
     Entry,
     InboundMessage,
     Lease,
-    Memory,
     Receipt,
-    Said,
     Spawned,
     SpawnOptions,
     SpawnWish,
@@ -35,10 +33,7 @@ from bot_sdk.steps import Committed, Json, Steps, ToolAnswer, ToolRequest
 from bot_sdk.stubs import Stubs
 from chassis import errors, resource_names
 from mobot.router.v1 import message_pb2
-from mobot.session.v1 import event_pb2
 
-SKIP = "skip"
-"""The reason to stop of a turn that chose not to reply: nothing is sent to who asked."""
 _KEYS = uuid.UUID("6f2b7a52-6f6e-5d0c-9a52-0d8a4f1c7b11")  # the space of names for keys derived from a run
 
 
@@ -69,30 +64,19 @@ class Turn:
         """Further messages that are worked on in this turn, and end as it ends."""
         self.decision = decision
         """What a person decided, when the run had stopped to ask."""
+        self.answer = Answer(lease, message, appends=appends, deltas=deltas, earlier=self.earlier)
         self.cancelled = asyncio.Event()
         """Set when somebody stopped the run; the handler is cancelled at the same time."""
         self._stubs = stubs
-        self._appends = appends
-        self._deltas = deltas
         self._extend = extend
         self._take_in = take_in
-        self._events = EventFactory(lease, message)
-        self._draft = Draft(lease)
         self._steps: Steps | None = None
         self._context: TurnContext | None = None
         self._memory: MemoryStore | None = None
         self._sessions: Sessions | None = None
         self._mail: Mail | None = None
         self._sent: dict[str, int] = {}
-        self._reply: asyncio.Future[int] | None = None
-        self._reply_text = ""
-        self._used: Consumption | None = None
-        self._stop_reason = ""
         self._steering: list[InboundMessage] = []
-        self._skipped = False
-        self._cited: dict[str, None] = {}
-        self._enclosed: list[message_pb2.MessageDraft] = []
-        self._closed = False
 
     # What is asked
 
@@ -144,22 +128,16 @@ class Turn:
 
     def stream(self, piece: str) -> None:
         """Shows a piece of the answer to whoever watches. Never waits; nothing is kept unless it is replied."""
-        self._check_open()
-        if piece and self._draft.write(convert.clean(piece)):
-            self._deltas.touch(self._draft)
+        self.answer.stream(piece)
 
     @property
     def streamed(self) -> str:
         """What was streamed since the last committed message."""
-        return self._draft.text
+        return self.answer.streamed
 
     async def say(self, text: str | None = None) -> int:
         """Commits a message before the final one, what was streamed by default; returns its sequence."""
-        said = self._draft.text if text is None else text
-        sequence = await self._write([self._events.said(self.steps.take_number(), said)])
-        self._deltas.forget(self._draft)
-        self._draft = Draft(self.lease, self._draft.step + 1)
-        return sequence
+        return await self.answer.say(self.steps.take_number(), text)
 
     async def reply(
         self,
@@ -178,33 +156,17 @@ class Turn:
             RuntimeError: the turn has replied already; use `say` for what comes before.
             LeaseLost: another attempt has the session.
         """
-        if self._reply is not None:
-            raise RuntimeError("a turn replies once; use say() for messages before the reply")
-        self._reply_text = self._draft.text if text is None else text
-        self._used = used
-        self._stop_reason = stop_reason
-        event = self._events.reply(
-            self._reply_text,
-            model=model,
-            used=used,
-            stop_reason=stop_reason,
-            cited_memories=tuple(dict.fromkeys((*cited_memories, *self._cited))),
+        return await self.answer.reply(
+            text, model=model, used=used, stop_reason=stop_reason, cited_memories=cited_memories
         )
-        self._reply = self._write([event])
-        self._deltas.forget(self._draft)
-        # A reply on its way is not taken back by a cancellation: half of the watchers might have seen it.
-        return await asyncio.shield(self._reply)
 
     def skip_reply(self, stop_reason: str = SKIP) -> None:
         """Ends the turn without a reply, whatever the handler returns: who asked hears that it is done, and no more."""
-        self._check_open()
-        self._skipped = True
-        self._stop_reason = stop_reason
-        self._deltas.forget(self._draft)
+        self.answer.skip(stop_reason)
 
     @property
     def replied(self) -> bool:
-        return self._reply is not None
+        return self.answer.replied
 
     # Steps and tools
 
@@ -212,7 +174,7 @@ class Turn:
     def steps(self) -> Steps:
         if self._steps is None:
             self._steps = Steps(
-                self.lease, self._events, write=self._write, earlier=self._earlier, decision=self.decision
+                self.lease, self.answer.events, write=self.answer.write, earlier=self.earlier, decision=self.decision
             )
         return self._steps
 
@@ -235,7 +197,7 @@ class Turn:
         """What the bot remembers across sessions."""
         if self._memory is None:
             origin = Origin(self.lease.session, self.message.sequence, self.lease.run)
-            self._memory = MemoryStore(self._stubs, self.lease.bot, origin=origin, key=self.key, cite=self._cite)
+            self._memory = MemoryStore(self._stubs, self.lease.bot, origin=origin, key=self.key, cite=self.answer.cite)
         return self._memory
 
     @property
@@ -277,7 +239,7 @@ class Turn:
         it (enqueue, steer, interrupt, reject, collect); it is not delivered before `after_s` seconds have passed, and
         given up when it is not done `expire_s` seconds later. A retry that sends the same again sends nothing.
         """
-        self._check_open()
+        self.answer.check_open()
         what = f"{to}\0{text}"
         nth = self._sent[what] = self._sent.get(what, 0) + 1
         timed = after_s > 0 or expire_s is not None
@@ -302,7 +264,7 @@ class Turn:
             NoReply: the message was delivered and there is no reply; its `result` tells why.
             InvalidArgument: a turn cannot ask its own session, which waits for this turn.
         """
-        self._check_open()
+        self.answer.check_open()
         if to in (self.lease.session, resource_names.parse_session(self.lease.session).key):
             raise errors.InvalidArgument("a turn cannot wait for its own session", reason="SELF_ASK")
         what = f"{to}\0{text}"
@@ -332,7 +294,7 @@ class Turn:
         Raises:
             FailedPrecondition, ResourceExhausted, PermissionDenied: see `Mail.spawn`.
         """
-        self._check_open()
+        self.answer.check_open()
         what = f"spawn\0{key}\0{task}"
         nth = self._sent[what] = self._sent.get(what, 0) + 1
         made = SpawnWish(parent=self.lease.session, task=task, session_id=key, **wish)
@@ -363,7 +325,7 @@ class Turn:
             metadata=dict(metadata or {}),
         )
         set_destination(draft, to)
-        self._enclosed.append(draft)
+        self.answer.enclose(draft)
 
     def heartbeat(self, lease_s: float = 0.0) -> None:
         """Keeps the lease for longer, `lease_s` seconds from now (0: the default); needed only for long silences.
@@ -375,75 +337,11 @@ class Turn:
             extension.lease_duration.CopyFrom(convert.to_duration(lease_s))
         self._extend(extension)
 
-    def _cite(self, memories: Sequence[Memory]) -> None:
-        self._cited.update(dict.fromkeys(memory.name for memory in memories))
-
     # For the worker
 
-    async def finish(self, answer: str | None) -> None:
-        """Replies with what the handler returned or streamed, if it has not replied."""
-        if self._reply is None and not self._skipped and (answer or self._draft.text):
-            await self.reply(answer or None)
-
-    async def has_committed_reply(self) -> bool:
-        """Whether the reply is committed, by this attempt or an earlier one."""
-        if self._reply is not None:
-            try:
-                await asyncio.shield(self._reply)
-            except errors.AppError:
-                return False
-            return True
-        if self.lease.attempt == 1:
-            return False
-        wanted = reply_id(self.lease.run)
-        for entry in await self._earlier():
-            if isinstance(entry, Said) and entry.event_id == wanted:
-                self._reply_text = entry.text
-                self._stop_reason = "stop"
-                return True
-        return False
-
-    async def keep_partial(self) -> None:
-        """Commits what there is of an answer that was stopped."""
-        text = self._draft.text
-        if text and self._reply is None:
-            event = self._events.reply(text, stop_reason="aborted", partial=True)
-            await self._appends.append(self.lease, [event])
-
-    def completion(self) -> message_pb2.Completion:
-        completion = message_pb2.Completion(
-            run=self.lease.run, epoch=self.lease.epoch, stop_reason=self._stop_reason or "stop"
-        )
-        if self._reply_text and self._stop_reason != SKIP:
-            completion.reply.extend(convert.text_parts(self._reply_text))
-        if self._used is not None:
-            completion.usage.CopyFrom(convert.from_consumption(self._used))
-        completion.outbox.extend(self._enclosed)
-        return completion
+    async def earlier(self) -> Sequence[Entry]:
+        """What earlier attempts of the run committed."""
+        return (await self.context()).committed
 
     def steer(self, message: InboundMessage) -> None:
         self._steering.append(message)
-
-    def close(self) -> None:
-        """Nothing can be written or streamed from now on."""
-        self._closed = True
-        self._deltas.forget(self._draft)
-
-    async def _earlier(self) -> Sequence[Entry]:
-        return (await self.context()).committed
-
-    def _write(self, events: Sequence[event_pb2.Event]) -> asyncio.Future[int]:
-        self._check_open()
-        committed = self._appends.append(self.lease, events)
-        # Not every commit is waited for; what became of it must not be reported as forgotten.
-        committed.add_done_callback(_retrieve)
-        return committed
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LeaseLost("the turn is over: nothing more can be written")
-
-
-def _retrieve(committed: asyncio.Future[int]) -> None:
-    if not committed.cancelled():
-        committed.exception()
