@@ -8,7 +8,7 @@ from chassis.resource_names import parse_bot, parse_session
 from mobot.router.v1 import router_service_pb2
 from router_service.convert.times import to_us
 from router_service.domain.state import MessageState
-from router_service.store.reads import MessageQuery
+from router_service.store.messages import MessageQuery
 
 
 def message_id_of(name: str, field: str) -> str:

@@ -9,7 +9,7 @@ from router_service.domain.mail import JoinedMessage, Lease
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.store.fan_items import Publish
 from router_service.store.items import Send
-from router_service.store.reads import Stats, StoredMessage
+from router_service.store.messages import Stats, StoredMessage
 from router_service.store.steps import RunMemory
 
 

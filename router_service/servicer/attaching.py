@@ -31,7 +31,7 @@ from router_service.domain.mail import NewMessage
 from router_service.domain.policy import Action
 from router_service.servicer.access import check_worker
 from router_service.servicer.guarding import Guard
-from router_service.store import reads
+from router_service.store import messages
 from router_service.store.items import Begin, Extend, Settle
 from router_service.store.router_store import RouterStore
 from router_service.store.ticket import Ticket
@@ -273,13 +273,13 @@ class Attaching:
         if live is not None and live.joined is not None:
             joined = [(message_id, its_run, draft) for message_id, (its_run, draft) in live.joined.items()]
         else:
-            stored = await self._store.read(partial(reads.joined_messages, run=run))
+            stored = await self._store.read(partial(messages.joined_messages, run=run))
             joined = [(m, its_run, message_pb2.MessageDraft.FromString(draft)) for m, its_run, draft in stored]
         replies = [(m, self._reader.reply(draft, m, its_run, parts)) for m, its_run, draft in joined]
         return tuple((message_id, reply.message) for message_id, reply in replies if reply is not None)
 
     async def _original(self, run: str) -> tuple[str, message_pb2.MessageDraft]:
-        stored = await self._store.read(partial(reads.find_message, run=run))
+        stored = await self._store.read(partial(messages.find_message, run=run))
         if stored is None:
             raise MessageNotFound(run)
         return stored.row["id"], message_pb2.MessageDraft.FromString(stored.row["draft"])
@@ -288,7 +288,7 @@ class Attaching:
         live = self._dispatcher.find(run)
         if live is not None:
             return live.lease.session
-        found = await self._store.read(partial(reads.find_run, run=run))
+        found = await self._store.read(partial(messages.find_run, run=run))
         if found is None:
             raise MessageNotFound(run)
         return found[1]

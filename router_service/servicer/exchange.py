@@ -6,7 +6,7 @@ from chassis.identity import Caller
 from mobot.router.v1 import message_pb2
 from router_service.convert.turns import check_turns, next_turn
 from router_service.domain.limits import MAIN_SESSION
-from router_service.store import reads
+from router_service.store import messages
 from router_service.store.router_store import RouterStore
 
 
@@ -25,7 +25,7 @@ class Exchange:
         """
         turns = given.turn_count
         if given.in_reply_to:
-            stored = await self._store.read(partial(reads.find_message, message_id=given.in_reply_to))
+            stored = await self._store.read(partial(messages.find_message, message_id=given.in_reply_to))
             if stored is not None:
                 answered = message_pb2.MessageDraft.FromString(stored.row["draft"])
                 destination = given.session or f"{given.bot}/sessions/{MAIN_SESSION}"

@@ -24,10 +24,10 @@ from router_service.domain.state import LIVE, WAITING, MessageState
 from router_service.servicer.access import check_message, check_operator, check_session
 from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
-from router_service.store import reads
+from router_service.store import messages
 from router_service.store.fan_items import Record
 from router_service.store.items import Cancel, GiveUp, Item, Operation, Resolve
-from router_service.store.reads import MessageQuery, StoredMessage
+from router_service.store.messages import MessageQuery, StoredMessage
 from router_service.store.router_store import RouterStore
 from router_service.store.ticket import Ticket
 
@@ -136,7 +136,7 @@ class Interventions:
         self, request: router_service_pb2.ResolveRunRequest, caller: Caller, stored: StoredMessage
     ) -> None:
         given, row = request.decision, stored.row
-        found = await self._store.read(partial(reads.find_question, message_id=row["id"]))
+        found = await self._store.read(partial(messages.find_question, message_id=row["id"]))
         if row["state"] != MessageState.NEEDS_DECISION or found is None:
             raise NoDecisionPending(request.run)
         asked_us, question = found
@@ -170,7 +170,7 @@ class Interventions:
             check_session(caller, request.session, request.session)
             states = LIVE | WAITING | {MessageState.NEEDS_DECISION} if request.include_queued else LIVE
             query = MessageQuery(session=request.session, states=tuple(sorted(states)))
-            return await self._store.read(partial(reads.select_ids, query=query, limit=limits.MAX_AT_ONCE))
+            return await self._store.read(partial(messages.select_ids, query=query, limit=limits.MAX_AT_ONCE))
         raise field_invalid("target", "must be set: a run or a session")
 
     async def _dead_letters(
@@ -184,7 +184,7 @@ class Interventions:
         if not given.ByteSize():
             raise field_invalid("messages", "must name messages, or the filter must say which")
         query = query_of(given, caller, states=(MessageState.DEAD_LETTERED,))
-        found = await self._store.read(partial(reads.select_ids, query=query, limit=limits.MAX_AT_ONCE))
+        found = await self._store.read(partial(messages.select_ids, query=query, limit=limits.MAX_AT_ONCE))
         return [message_id for message_id, _, _ in found]
 
     async def _operate(

@@ -21,8 +21,8 @@ from router_service.domain.state import TERMINAL, MessageState
 from router_service.servicer.access import check_message, check_session, own_bot
 from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
-from router_service.store import reads
-from router_service.store.reads import MessageQuery
+from router_service.store import messages
+from router_service.store.messages import MessageQuery
 from router_service.store.router_store import RouterStore
 
 _PAGE = 100
@@ -71,20 +71,18 @@ class Mailboxes:
     ) -> router_service_pb2.ListMessagesResponse:
         query = await self.visible(query_of(request.filter, caller), caller)
         token_as_of = await as_of(request.filter, query)
-        messages, token = await self._page(
+        found, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=request.ascending
         )
-        return router_service_pb2.ListMessagesResponse(messages=messages, next_page_token=token, as_of=token_as_of)
+        return router_service_pb2.ListMessagesResponse(messages=found, next_page_token=token, as_of=token_as_of)
 
     async def list_dead_letters(
         self, request: router_service_pb2.ListDeadLettersRequest, caller: Caller
     ) -> router_service_pb2.ListDeadLettersResponse:
         query = query_of(request.filter, caller, states=(MessageState.DEAD_LETTERED,))
         query = await self.visible(query, caller)
-        messages, token = await self._page(
-            query, request.filter, request.page_size, request.page_token, ascending=False
-        )
-        return router_service_pb2.ListDeadLettersResponse(messages=messages, next_page_token=token)
+        found, token = await self._page(query, request.filter, request.page_size, request.page_token, ascending=False)
+        return router_service_pb2.ListDeadLettersResponse(messages=found, next_page_token=token)
 
     async def visible(self, query: MessageQuery, caller: Caller) -> MessageQuery:
         """Widens a bot's look to another bot that it names, where the policy opens that one to it."""
@@ -128,7 +126,7 @@ class Mailboxes:
             if bot not in ("", own):
                 return router_service_pb2.GetMailboxStatsResponse()
             bot = own
-        found = await self._store.read(partial(reads.mailbox_stats, session=request.session, bot=bot))
+        found = await self._store.read(partial(messages.mailbox_stats, session=request.session, bot=bot))
         response = router_service_pb2.GetMailboxStatsResponse()
         for stats in found:
             response.mailboxes.append(to_proto_stats(stats, workers=self._dispatcher.room.worker_count(stats.bot)))
@@ -146,7 +144,7 @@ class Mailboxes:
         }
         after = str(self._tokens.decode(bound, token)[0]) if token else ""
         found = await self._store.read(
-            partial(reads.list_messages, query=query, after=after, limit=limit + 1, ascending=ascending)
+            partial(messages.list_messages, query=query, after=after, limit=limit + 1, ascending=ascending)
         )
         more = len(found) > limit
         page = found[:limit]

@@ -16,7 +16,7 @@ from router_service.domain.spawning import NewSpawn
 from router_service.servicer.access import own_bot
 from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
-from router_service.store import reads, spawns
+from router_service.store import messages, spawns
 from router_service.store.items import Cancel
 from router_service.store.router_store import RouterStore
 from router_service.store.spawns import StoredSpawn
@@ -133,7 +133,7 @@ class Spawning:
         receipt.run = open_spawn.run
         receipt.session = open_spawn.session
         receipt.duplicate = stored.duplicate
-        found = await self._store.read(partial(reads.find_message, message_id=open_spawn.message_id))
+        found = await self._store.read(partial(messages.find_message, message_id=open_spawn.message_id))
         if found is not None:
             receipt.state = found.row["state"]
             receipt.queue_position = found.queue_position

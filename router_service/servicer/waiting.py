@@ -8,9 +8,9 @@ from router_service.convert.messages import to_proto_message
 from router_service.delivery.waiters import RunWaiters
 from router_service.domain.errors import Draining, MessageNotFound
 from router_service.domain.state import TERMINAL
-from router_service.store import reads
+from router_service.store import messages
 from router_service.store.items import Item
-from router_service.store.reads import StoredMessage
+from router_service.store.messages import StoredMessage
 from router_service.store.router_store import RouterStore
 
 
@@ -41,7 +41,7 @@ class Waiting:
 
     async def find(self, *, message_id: str = "", run: str = "") -> StoredMessage:
         """Raises MESSAGE_NOT_FOUND."""
-        stored = await self._store.read(partial(reads.find_message, message_id=message_id, run=run))
+        stored = await self._store.read(partial(messages.find_message, message_id=message_id, run=run))
         if stored is None:
             raise MessageNotFound(f"messages/{message_id}" if message_id else run)
         return stored

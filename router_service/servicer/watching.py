@@ -19,8 +19,8 @@ from router_service.delivery.room import Room
 from router_service.domain.errors import Draining, SlowConsumer, WatchTokenInvalid
 from router_service.servicer.access import own_bot
 from router_service.servicer.mailboxes import Mailboxes
-from router_service.store import changes, reads
-from router_service.store.reads import MessageQuery, Stats, StoredMessage
+from router_service.store import changes, messages
+from router_service.store.messages import MessageQuery, Stats, StoredMessage
 from router_service.store.router_store import RouterStore
 
 _FRAME = 200
@@ -118,7 +118,7 @@ class Watching:
         try:
             while True:
                 began_s = self._monotonic()
-                found = await self._store.read(partial(reads.mailbox_stats, session="", bot=own))
+                found = await self._store.read(partial(messages.mailbox_stats, session="", bot=own))
                 response = router_service_pb2.WatchMailboxesResponse()
                 for stats in found:
                     now = (stats, self._room.worker_count(stats.bot))

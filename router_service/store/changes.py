@@ -11,7 +11,7 @@ from sqlalchemy import Boolean, ColumnElement, Connection, String, func, literal
 
 from router_service.domain.state import TERMINAL, MessageState
 from router_service.models import DECISION, JOINING, MAILBOX, MESSAGE
-from router_service.store.reads import MessageQuery, StoredMessage, whole, with_leases
+from router_service.store.messages import MessageQuery, StoredMessage, whole, with_leases
 
 _M: Final = MESSAGE.c
 _ENDED: Final = tuple(int(state) for state in sorted(TERMINAL))

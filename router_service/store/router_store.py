@@ -86,7 +86,7 @@ class RouterStore:
             await _read_clock(self._database, self._database_clock)
 
     async def read(self, function: Callable[[Connection], T]) -> T:
-        """Runs one of the functions of `router_service.store.reads`."""
+        """Runs one of the functions of `router_service.store.reads` or `.messages`."""
         return await self._database.read(function)
 
     async def write(self, function: Callable[[Connection], T]) -> T:

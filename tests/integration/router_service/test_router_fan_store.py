@@ -11,7 +11,7 @@ from router_world import Worker, send, until
 from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.settings import RouterSettings
-from router_service.store import changes, reads
+from router_service.store import changes, messages
 
 pb = router_service_pb2
 PARENT = "bots/main/sessions/main"
@@ -37,7 +37,7 @@ async def test_the_end_of_a_child_and_the_mail_about_it_are_one_transaction(worl
     await worker.fail(task)
 
     def both(conn):
-        return reads.find_run(conn, "c0"), reads.find_run(conn, "reply/c0")
+        return messages.find_run(conn, "c0"), messages.find_run(conn, "reply/c0")
 
     ended, told = await world.router._store.read(both)
     assert ended[2] == message_pb2.MESSAGE_STATE_FAILED

@@ -11,7 +11,7 @@ from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.convert.letters import LetterWriter
 from router_service.domain.mail import NewMessage
 from router_service.ids import MessageIds
-from router_service.store import reads
+from router_service.store import messages, reads
 from router_service.store.accepting import Rules
 from router_service.store.database_clock import DatabaseClock
 from router_service.store.items import Grant, Leased, LoseLease, Offer, Send, Settle
@@ -125,8 +125,8 @@ async def test_a_poisoned_item_fails_alone(store):
 async def test_a_sessions_messages_are_found_newest_first(store):
     for number in range(20):
         await post(store, Send(message=message(number, f"bots/main/sessions/s{number % 2}")))
-    query = reads.MessageQuery(session="bots/main/sessions/s1")
-    found = await store.read(lambda conn: reads.list_messages(conn, query, after="", limit=3, ascending=False))
+    query = messages.MessageQuery(session="bots/main/sessions/s1")
+    found = await store.read(lambda conn: messages.list_messages(conn, query, after="", limit=3, ascending=False))
     assert [stored.row["id"] for stored in found] == ["m0019", "m0017", "m0015"]
 
 
@@ -237,7 +237,7 @@ async def test_a_server_s_own_clock_says_when_leases_end(database_url, clock):
         assert abs(opened.now_us() - int(theirs.timestamp() * 1e6)) < 30_000_000
         send = Send(message=message(0))
         await post(opened, send)
-        stored = await opened.read(lambda conn: reads.find_message(conn, message_id=send.id))
+        stored = await opened.read(lambda conn: messages.find_message(conn, message_id=send.id))
         assert abs(stored.row["create_time"] - ours) > 86_400_000_000
         await opened.keep_time()
     finally:
