@@ -18,7 +18,7 @@ import grpc
 from benchmarks import mail_load
 from benchmarks.mobot_under_test import BOT, Mobot, mobot_up
 from benchmarks.peers.environment import MAIL, debian_program, environment
-from benchmarks.processes import cpu_seconds, free_port, running, say
+from benchmarks.processes import cpu_seconds, free_port, launch, running, say
 from benchmarks.report import Report, percentile
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
 from mobot.router.v1 import router_service_pb2, router_service_pb2_grpc
@@ -130,9 +130,7 @@ async def _peers(report: Report, directory: Path, *, rounds: int, seconds: float
 
 
 async def _peer_rate(programs: Path, script: str, *arguments: str) -> float:
-    process = await asyncio.create_subprocess_exec(
-        str(programs / "python"), str(PEERS / script), *arguments, stdout=asyncio.subprocess.PIPE
-    )
+    process = await launch(str(programs / "python"), str(PEERS / script), *arguments, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(120):
         out, _ = await process.communicate()
     if process.returncode != 0:

@@ -20,7 +20,7 @@ from typing import Any
 import memory_service.index  # noqa: F401 - sets up NumPy as in the service, before its first import
 from benchmarks.memory_material import DIMENSION, Material
 from benchmarks.peers.environment import MEMORY, environment
-from benchmarks.processes import say
+from benchmarks.processes import launch, say
 from benchmarks.report import Report, percentile
 from chassis.clock import SystemClock, Uuid7Ids
 from chassis.database import Database
@@ -217,9 +217,7 @@ async def _many_bots(report: Report, rounds: int, bots: int = 1_000, memories: i
 async def _process(report: Report) -> None:
     """The memory of a service with its embedder loaded and a hundred bots searched, each of 200 memories."""
     script = Path(__file__).with_name("memory_process.py")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
-    )
+    process = await launch(sys.executable, str(script), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1])
     output, _ = await process.communicate()
     measured = json.loads(output)
     say(f"  {measured}")
@@ -241,7 +239,7 @@ async def _ours(**options: Any) -> AsyncIterator[Ours]:
 async def _peer(name: str) -> AsyncIterator[Peer]:
     programs = await asyncio.to_thread(environment, "memory", MEMORY)
     with tempfile.TemporaryDirectory(prefix="mobot-bench-", ignore_cleanup_errors=True) as scratch:
-        process = await asyncio.create_subprocess_exec(
+        process = await launch(
             str(programs / "python"),
             str(PEER),
             name,

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 from websockets.exceptions import WebSocketException
 
-from benchmarks.processes import end, free_port
+from benchmarks.processes import end, free_port, launch
 from benchmarks.web_client import WebClient
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
 
@@ -48,13 +48,12 @@ async def mobot_up(directory: Path, *, with_bot: bool = True) -> AsyncIterator[M
     url = f"ws://127.0.0.1:{ports['gateway']}/"
     with (directory / "up.log").open("ab") as log:
         start = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
+        process = await launch(
             *[sys.executable, "-m", "mobot_cli", "up"],
             env={**_environment(), **env},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
         try:
             async with asyncio.timeout(60):

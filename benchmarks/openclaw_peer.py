@@ -19,7 +19,7 @@ from pathlib import Path
 
 from websockets.exceptions import WebSocketException
 
-from benchmarks.processes import end, free_port, running, say
+from benchmarks.processes import end, free_port, launch, running, say
 from benchmarks.web_client import RequestRefused, WebClient
 
 VERSION = "2026.9.6"
@@ -152,7 +152,7 @@ async def openclaw_up(directory: Path, *, sessions: int) -> AsyncIterator[OpenCl
     if sessions:
         say(f"putting {sessions} sessions into the peer's store")
         with log.open("ab") as sink:
-            importing = await asyncio.create_subprocess_exec(
+            importing = await launch(
                 *command, "doctor", "--fix", "--non-interactive", env=env, stdout=sink, stderr=sink
             )
             if await importing.wait() != 0:
@@ -161,9 +161,7 @@ async def openclaw_up(directory: Path, *, sessions: int) -> AsyncIterator[OpenCl
     async with running(model, log=directory / "model.log"):
         with log.open("ab") as sink:
             start = time.perf_counter()
-            process = await asyncio.create_subprocess_exec(
-                *command, "gateway", "--port", str(port), env=env, stdout=sink, stderr=sink, start_new_session=True
-            )
+            process = await launch(*command, "gateway", "--port", str(port), env=env, stdout=sink, stderr=sink)
         try:
             url = f"ws://127.0.0.1:{port}/"
             async with asyncio.timeout(120):

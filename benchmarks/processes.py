@@ -8,8 +8,11 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from benchmarks.guard import guard
 
 
 def free_port() -> int:
@@ -51,6 +54,13 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
+async def launch(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
+    """A process in a group of its own, which does not outlive this process, however that ends."""
+    process = await asyncio.create_subprocess_exec(*arguments, start_new_session=True, **options)
+    guard().watch(process.pid)
+    return process
+
+
 @contextlib.asynccontextmanager
 async def running(
     arguments: Sequence[str],
@@ -65,13 +75,12 @@ async def running(
     With `ready_line`, waits until the process prints a line that holds it; the rest of its output goes to `log`.
     """
     with log.open("ab") as sink:
-        process = await asyncio.create_subprocess_exec(
+        process = await launch(
             *arguments,
             env={**os.environ, **(env or {})},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if ready_line else sink,
             stderr=sink,
-            start_new_session=True,
         )
         try:
             if ready_line:
@@ -93,6 +102,7 @@ async def _wait_for(process: asyncio.subprocess.Process, ready_line: bytes, log:
 async def end(process: asyncio.subprocess.Process) -> None:
     """SIGTERM to the group, SIGKILL after ten seconds."""
     if process.returncode is not None:
+        guard().forget(process.pid)
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
@@ -103,3 +113,4 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+    guard().forget(process.pid)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.guard import guard
+
 _RESTART_S = 0.05
 _NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _TINY = 4_096
@@ -43,6 +45,12 @@ class Kept:
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs at this moment, if there is one."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
     def signal(self, number: signal.Signals) -> bool:
         """Sends a signal to the process, if there is one at this moment."""
         process = self._process
@@ -61,11 +69,10 @@ class Kept:
     @contextlib.contextmanager
     def full_disk(self) -> Iterator[None]:
         """While it lasts, every write beyond the first pages of a file fails."""
-        process = self._process
-        if process is None or process.returncode is not None:
+        pid = self.pid
+        if pid is None:
             yield
             return
-        pid = process.pid
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (_TINY, resource.RLIM_INFINITY))
         yield
@@ -99,10 +106,12 @@ class Kept:
                     cwd=self._cwd,
                 )
                 self._process = process
+                guard().watch(process.pid)
                 assert process.stdout is not None
                 while chunk := await process.stdout.read(65_536):
                     sink.write(chunk)
                 await process.wait()
+                guard().forget(process.pid)
                 sink.write(f"-- {self.name} ended with {process.returncode}\n".encode())
                 if self._wanted:
                     await asyncio.sleep(_RESTART_S)  # as a supervisor's backoff
