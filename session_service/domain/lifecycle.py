@@ -111,7 +111,9 @@ def guard_context(session: Session, rules: Rules = DEFAULT_RULES) -> None:
 
 
 def check_confirmed(session: Session, uid: str) -> None:
-    """Raises ConfirmationRequired for the deletion of a persistent session whose uid is not given."""
+    """Raises ConfirmationRequired for the deletion of a persistent session whose uid is not given, and SessionIsMain
+    for a session that no confirmation would delete."""
+    _refuse_main(session, "deleted")
     if session.fields.persistent and not uid:
         raise errors.ConfirmationRequired(session.name)
 

@@ -48,6 +48,12 @@ async def texts(stub, session, **which):
     return [event.message.parts[0].text for event in (await stub.ListEvents(request)).events]
 
 
+async def test_nobody_is_asked_to_confirm_the_deletion_of_a_main_session(stub):
+    session = await create(stub, "main", label="Main", persistent=True)
+    error = await refusal(stub.DeleteSession(pb.DeleteSessionRequest(name=session.name)))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "SESSION_IS_MAIN")
+
+
 async def test_a_persistent_session_is_deleted_only_with_its_uid(stub):
     session = await create(stub, "a", label="Budget", persistent=True)
     error = await refusal(stub.DeleteSession(pb.DeleteSessionRequest(name=session.name)))
