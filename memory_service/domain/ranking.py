@@ -1,8 +1,9 @@
 """How well memories fit a query: the parts of a score, fused into one, and the order that follows."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from memory_service.domain.words import fold, runs
 
@@ -35,8 +36,7 @@ class Weights:
     half_life_s: float = 30 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """What the indexes say of a memory: its BM25 (0: no word was found) and its cosine (None: no vector)."""
 
     bm25: float
@@ -70,9 +70,6 @@ class Parts:
     matched_author: str = ""
     rerank: float | None = None
 
-    def ranked(self, text_rank: int, vector_rank: int) -> "Parts":
-        return replace(self, text_rank=text_rank, vector_rank=vector_rank)
-
 
 @dataclass(frozen=True, slots=True)
 class Scales:
@@ -98,11 +95,15 @@ class Scales:
             score += self._recency(each)
         return min(1.0, round(score, _SCORE_DIGITS))
 
-    def least(self, signal: Signal) -> float:
-        """What the signal alone brings to a score."""
-        return signal.bm25 * self.text + max(0.0, signal.cosine or 0.0) * self.vector
+    def least(self, signals: Iterable[Signal]) -> list[float]:
+        """What each signal alone brings to a score."""
+        text, vector = self.text, self.vector
+        return [
+            bm25 * text + cosine * vector if cosine is not None and cosine > 0 else bm25 * text
+            for bm25, cosine in signals
+        ]
 
-    def parts(self, each: Candidate) -> Parts:
+    def parts(self, each: Candidate, text_rank: int = 0, vector_rank: int = 0) -> Parts:
         matched = each.author if self.author and each.author in self.named else ""
         return Parts(
             text=each.signal.bm25 * self.text,
@@ -110,6 +111,8 @@ class Scales:
             author=self.author if matched else 0.0,
             recency=self._recency(each) if self.recency else 0.0,
             importance=each.importance * self.importance,
+            text_rank=text_rank,
+            vector_rank=vector_rank,
             matched_author=matched,
         )
 
@@ -123,10 +126,9 @@ class Ranked:
     score: float
     scales: Scales
 
-    @property
-    def parts(self) -> Parts:
-        """Made when it is asked for: most candidates are on no page."""
-        return self.scales.parts(self.candidate)
+    def parts(self, text_rank: int = 0, vector_rank: int = 0) -> Parts:
+        """Made when they are asked for: most candidates are on no page."""
+        return self.scales.parts(self.candidate, text_rank, vector_rank)
 
 
 def pool(depth: int) -> int:
@@ -152,9 +154,9 @@ def contenders(signals: Mapping[int, Signal], scales: Scales, depth: int) -> lis
     """The keys that may be among the first `depth`, whatever else is known of them."""
     if len(signals) <= depth or scales.importance:
         return list(signals)
-    least = {key: scales.least(signal) for key, signal in signals.items()}
-    bar = sorted(least.values(), reverse=True)[depth - 1] - scales.author - scales.recency - _MARGIN
-    return [key for key, score in least.items() if score >= bar]
+    least = scales.least(signals.values())
+    bar = sorted(least, reverse=True)[depth - 1] - scales.author - scales.recency - _MARGIN
+    return [key for key, score in zip(signals, least, strict=True) if score >= bar]
 
 
 def scales_of(
@@ -164,8 +166,8 @@ def scales_of(
 
     `named` are the authors whom the query names. A part that cannot be had takes its weight with it.
     """
-    best_text = max((each.bm25 for each in signals), default=0.0)
-    best_cosine = max((each.cosine or 0.0 for each in signals), default=0.0)
+    best_text = max([bm25 for bm25, _ in signals], default=0.0)
+    best_cosine = max([cosine or 0.0 for _, cosine in signals], default=0.0)
     by_text = weights.text / best_text if mode in (Mode.HYBRID, Mode.TEXT) and best_text > 0 else 0.0
     by_vector = weights.vector / best_cosine if mode is not Mode.TEXT and best_cosine > 0 else 0.0
     by_author = weights.author if named else 0.0

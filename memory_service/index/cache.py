@@ -28,13 +28,23 @@ class IndexCache:
             return sum(self._sizes.values()) + self._vocabulary.nbytes
 
     def get(self, namespace: int, *, vector_set: int, dimension: int) -> NamespaceIndex:
-        """The namespace's index with the vectors of that set; an empty one, not built yet, when none is held."""
+        """The namespace's index with the vectors of that set (0: of any or none); an empty one, not built yet, when
+        none is held."""
         with self._lock:
             found = self._held.get(namespace)
-            if found is None or (found.marks.vector_set != vector_set and found.built) or found.is_worn:
+            if found is None or (found.built and not found.serves(vector_set)) or found.is_worn:
                 found = NamespaceIndex(self._vocabulary, dimension=dimension, exact_limit=self._exact_limit)
                 self._held[namespace] = found
                 self._sizes[namespace] = 0
+            self._held.move_to_end(namespace)
+            return found
+
+    def find(self, namespace: int, *, vector_set: int) -> NamespaceIndex | None:
+        """The same, if it is there and built."""
+        with self._lock:
+            found = self._held.get(namespace)
+            if found is None or not found.built or not found.serves(vector_set) or found.is_worn:
+                return None
             self._held.move_to_end(namespace)
             return found
 

@@ -63,6 +63,15 @@ class NamespaceIndex:
     def is_exact(self) -> bool:
         return self._vectors is not None
 
+    def serves(self, vector_set: int) -> bool:
+        """Whether it has the vectors of that set; 0 stands for a search that needs none."""
+        return vector_set in (0, self.marks.vector_set)
+
+    @property
+    def vector_bytes(self) -> int:
+        """What a comparison of all vectors reads."""
+        return self._count * self._dimension * 4
+
     @property
     def is_worn(self) -> bool:
         """Whether so much of it is dead that it is better made anew."""

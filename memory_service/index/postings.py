@@ -102,7 +102,8 @@ class Postings:
         return share
 
     def _find(self, word: int) -> tuple[Slots, Scores]:
-        start, end = np.searchsorted(self._words, (word, word + 1))
+        # Of another type the two would have the whole array made anew as that type.
+        start, end = np.searchsorted(self._words, np.array((word, word + 1), np.int32))
         slots, counts = self._slots[start:end], self._counts[start:end]
         late = [(slot, count) for number, slot, count in self._tail if number == word]
         if late:

@@ -12,6 +12,11 @@ Row = Mapping[Any, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# An enum finds its members by a call that takes as long as the rest of a row's field.
+_KINDS = {int(kind): kind for kind in Kind}
+_SOURCES = {int(source): source for source in Source}
+_CHANGES = {int(change): change for change in ChangeKind}
+_VECTOR_STATES = {int(state): state for state in VectorState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,8 @@ def memory_from_row(row: Row, bot: str) -> Stored:
         uid=row["uid"],
         content=Content(
             text=row["text"],
-            kind=Kind(row["kind"]),
-            tags=tuple(json.loads(row["tags"])),
+            kind=_KINDS[row["kind"]],
+            tags=() if row["tags"] == "[]" else tuple(json.loads(row["tags"])),
             author=row["author"],
             importance=row["importance"],
             pinned=bool(row["pinned"]),
@@ -99,17 +104,17 @@ def memory_from_row(row: Row, bot: str) -> Stored:
             event_sequence=row["event_sequence"],
             session_uid=row["session_uid"],
             run_id=row["run_id"],
-            source=Source(row["source"]),
+            source=_SOURCES[row["source"]],
             principal=row["principal"],
         ),
         create_time=moment(row["create_time"]),
         update_time=moment(row["update_time"]),
         version=row["version"],
-        change=ChangeKind(row["change"]),
+        change=_CHANGES[row["change"]],
         changed_by=row["changed_by"],
         delete_time=moment_or_none(row["delete_time"]),
         purge_time=moment_or_none(row["purge_time"]),
-        vector_state=VectorState(row["vector_state"]),
+        vector_state=_VECTOR_STATES[row["vector_state"]],
         use_count=row["use_count"],
         use_time=moment_or_none(row["use_time"]),
     )

@@ -17,9 +17,10 @@ from memory_service.domain.ranking import Candidate, Ranked, Scales, contenders,
 from memory_service.domain.search import Found, Hit, Scope, SearchQuery
 from memory_service.models import MEMORY, MEMORY_VECTOR
 from memory_service.store import memories, vectors
-from memory_service.store.codec import micros
+from memory_service.store.codec import Row, memory_from_row, micros
 from memory_service.store.grounds import Ground, Grounds
 from memory_service.store.memories import MemoryRef, load_memories
+from memory_service.store.rows import rows_of_keys
 from memory_service.store.signals import Signals, Wanted
 from memory_service.store.transaction import Namespace, Transaction, read_namespace
 from memory_service.store.transactions import Transactions
@@ -27,6 +28,9 @@ from memory_service.store.transactions import Transactions
 if TYPE_CHECKING:
     from memory_service.index.cache import IndexCache
 
+_FEW_SCOPES = 4
+_FEW_ROWS = 64
+"""So many memories are read whole before they are ranked; of more only what ranking needs, and then the page."""
 _COLUMNS = "pk, memory_id, author, importance, update_time, happen_time"
 _DETAILS_SQLITE = (
     f"SELECT {_COLUMNS} FROM memory "
@@ -78,7 +82,15 @@ class SearchStore:
             MemoryNotFound: the memory to compare with is not there.
         """
         now = self._transactions.now()
-        return await self._transactions.read(lambda conn: self._search(conn, scopes, probes, query, now))
+        database = self._transactions.database
+        # A thread and back takes as long as a whole search among a few thousand memories.
+        if database.engine_name == "sqlite" and len(scopes) <= _FEW_SCOPES:
+            at_once = await database.glance(lambda conn: self._search(conn, scopes, probes, query, now, at_once=True))
+            if at_once is not None:
+                return at_once
+        found = await self._transactions.read(lambda conn: self._search(conn, scopes, probes, query, now))
+        assert found is not None
+        return found
 
     async def vector_of(self, ref: MemoryRef) -> tuple[VectorSet | None, Any]:
         """The set that serves a memory's bot, and the memory's vector in it, each if there is one.
@@ -108,7 +120,10 @@ class SearchStore:
         probes: Sequence[Probe],
         query: SearchQuery,
         now: datetime,
-    ) -> Found:
+        *,
+        at_once: bool = False,
+    ) -> Found | None:
+        """None if it was to be done at once and would take too long."""
         size = pool(query.depth)
         places: list[tuple[int, Namespace, Signals]] = []
         revision = 0
@@ -118,14 +133,19 @@ class SearchStore:
             if not namespace.live_count:
                 continue
             mine = SearchQuery(query.words, scope.selected, query.size, mode=query.mode)
-            found = self._signals(conn, namespace, Wanted(mine, size, probe.vectors, probe.vector), now)
+            wanted = Wanted(mine, size, probe.vectors, probe.vector)
+            found = (self._signals_at_once if at_once else self._signals)(conn, namespace, wanted, now)
+            if found is None:
+                return None
             places.append((number, namespace, found))
         signals = [found for _, _, found in places]
-        ranked, homes = _rank(conn, places, query, {name for probe in probes for name in probe.named}, micros(now))
+        ranked, homes, rows = _rank(
+            conn, places, query, {name for probe in probes for name in probe.named}, micros(now)
+        )
         ranked = [each for each in ranked if each.score >= query.min_score]
         page = ranked[query.skip : query.skip + query.size]
         return Found(
-            hits=tuple(_hits(conn, page, homes, scopes, signals)),
+            hits=tuple(_hits(conn, page, homes, scopes, signals, rows)),
             more=len(ranked) > query.skip + query.size,
             mode=query.mode,
             text_candidates=sum(len(each.text_ranks) for each in signals),
@@ -145,6 +165,13 @@ class SearchStore:
 
         return signals_postgres.find_signals(conn, namespace, wanted, now)
 
+    def _signals_at_once(self, conn: Connection, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals | None:
+        if self._cache is None:
+            return None
+        from memory_service.store import signals_sqlite
+
+        return signals_sqlite.find_at_once(conn, self._cache, namespace, wanted, now)
+
     def _made_cache(self) -> "IndexCache":
         from memory_service.index.cache import IndexCache
 
@@ -156,10 +183,12 @@ class SearchStore:
 
 def _rank(
     conn: Connection, places: Sequence[tuple[int, Namespace, Signals]], query: SearchQuery, named: set[str], now: int
-) -> tuple[list[Ranked], dict[int, int]]:
-    """Those that the page can show, the best first, and by key the number of the scope where each was found."""
+) -> tuple[list[Ranked], dict[int, int], dict[int, Row]]:
+    """Those that the page can show, the best first; by key the number of the scope where each was found, and the rows
+    that were read of them."""
     candidates: list[Candidate] = []
     homes: dict[int, int] = {}
+    rows: dict[int, Row] = {}
     scales: Scales | None = None
     if not query.similar_to:
         every = [signal for _, _, found in places for signal in found.found.values()]
@@ -167,19 +196,37 @@ def _rank(
     for number, namespace, found in places:
         # One more than the page: whether others follow it.
         keys = list(found.found) if scales is None else contenders(found.found, scales, query.depth + 1)
-        for each in _candidates(conn, namespace, found, keys):
+        for each in _candidates(conn, namespace, found, keys, rows):
             if each.key not in homes and not (query.similar_to and each.id == query.similar_to and number == 0):
                 homes[each.key] = number
                 candidates.append(each)
     if scales is None:  # without the memory itself, which is the nearest
-        return rank(candidates, query.weights, mode=query.mode, named=named, now=now), homes
-    return in_order(candidates, scales), homes
+        return rank(candidates, query.weights, mode=query.mode, named=named, now=now), homes, rows
+    return in_order(candidates, scales), homes, rows
 
 
-def _candidates(conn: Connection, namespace: Namespace, found: Signals, keys: list[int]) -> list[Candidate]:
-    """With what ranking needs to know; those that are gone are left out."""
+def _candidates(
+    conn: Connection, namespace: Namespace, found: Signals, keys: list[int], kept: dict[int, Row]
+) -> list[Candidate]:
+    """With what ranking needs to know; those that are gone are left out. Rows that were read whole are kept."""
     if not keys:
         return []
+    if len(keys) <= _FEW_ROWS:
+        whole = rows_of_keys(conn, keys)
+        living = [row for row in whole if row["delete_time"] is None and row["namespace"] == namespace.key]
+        kept.update((row["pk"], row) for row in living)
+        return [
+            Candidate(
+                row["pk"],
+                row["memory_id"],
+                row["author"],
+                row["importance"],
+                row["update_time"],
+                row["happen_time"],
+                found.found[row["pk"]],
+            )
+            for row in living
+        ]
     if conn.dialect.name == "sqlite":
         rows = direct_sql.fetch(conn, _DETAILS_SQLITE, (str(keys), namespace.key))
     else:
@@ -194,17 +241,21 @@ def _hits(
     homes: dict[int, int],
     scopes: Sequence[Scope],
     signals: Sequence[Signals],
+    rows: dict[int, Row],
 ) -> list[Hit]:
     loaded = {}
     for number, scope in enumerate(scopes):
         mine = [each.candidate.key for each in page if homes[each.candidate.key] == number]
-        loaded.update(load_memories(conn, mine, scope.bot))
+        loaded.update({key: memory_from_row(rows[key], scope.bot).memory for key in mine if key in rows})
+        missing = [key for key in mine if key not in rows]
+        if missing:
+            loaded.update(load_memories(conn, missing, scope.bot))
     text_ranks = {key: place for each in signals for key, place in each.text_ranks.items()}
     vector_ranks = {key: place for each in signals for key, place in each.vector_ranks.items()}
     hits: list[Hit] = []
     for each in page:
         key, signal = each.candidate.key, each.candidate.signal
-        parts = each.parts.ranked(text_ranks.get(key, 0), vector_ranks.get(key, 0))
+        parts = each.parts(text_ranks.get(key, 0), vector_ranks.get(key, 0))
         hits.append(Hit(loaded[key], each.score, parts, signal.bm25, signal.cosine, homes[key]))
     return hits
 

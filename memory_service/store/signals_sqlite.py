@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from chassis import direct_sql
-from memory_service.domain.embedder import VectorSet
 from memory_service.domain.ranking import Signal
 from memory_service.domain.selection import MemoryFilter, meets
 from memory_service.index.cache import IndexCache
@@ -37,7 +36,30 @@ _NEWS = (
 # The plus keeps SQLite from reading the whole namespace by another index.
 _EXPIRED = "SELECT pk FROM memory WHERE expire_time IS NOT NULL AND expire_time <= ? AND +namespace = ? AND NOT pinned"
 
+_BRIEF_BYTES = 20_000_000
+"""Vectors of so many bytes are compared in half a millisecond, which the loop may take."""
+
 Scores = NDArray[np.float32]
+
+
+def find_at_once(
+    conn: Connection, cache: IndexCache, namespace: Namespace, wanted: Wanted, now: datetime
+) -> Signals | None:
+    """What `find_signals` gives, if that takes the loop no longer than a thread and back would; otherwise None."""
+    if wanted.query.selected != MemoryFilter():
+        return None
+    vectors = wanted.vectors
+    index = cache.find(namespace.key, vector_set=vectors.key if vectors else 0)
+    if index is None or not index.is_exact or index.vector_bytes > _BRIEF_BYTES:
+        return None
+    if not index.lock.acquire(blocking=False):
+        return None
+    try:
+        if _has_news(conn, index.marks, token(namespace.key), index.marks.vector_set):
+            return None
+        return _from_index(conn, index, namespace, wanted, now)
+    finally:
+        index.lock.release()
 
 
 def find_signals(conn: Connection, cache: IndexCache, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:
@@ -50,16 +72,17 @@ def find_signals(conn: Connection, cache: IndexCache, namespace: Namespace, want
         dimension=vectors.model.dimension if vectors else 1,
     )
     with index.lock:
-        catch_up(conn, index, namespace.key, vectors)
+        # A search by word alone leaves the index its vectors, for the next one that needs them.
+        catch_up(conn, index, namespace.key, vectors.key if vectors else index.marks.vector_set)
         signals = _from_index(conn, index, namespace, wanted, now)
     cache.note(namespace.key, index)
     return signals
 
 
-def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: VectorSet | None) -> None:
-    """Brings the index to the state that the connection sees."""
+def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vector_set: int) -> None:
+    """Brings the index to the state that the connection sees, with the vectors of that set (0: with none)."""
     marks, of = index.marks, token(namespace)
-    if index.built and not _has_news(conn, marks, of, vectors):
+    if index.built and not _has_news(conn, marks, of, vector_set):
         return
     run = conn.exec_driver_sql
     gone = run(
@@ -85,18 +108,18 @@ def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: V
         index.add(key, text, context)
         last_key = key
     last_vector = marks.vector
-    if vectors is not None:
+    if vector_set:
         if came_back:
             index.add_vectors(
                 run(
                     "SELECT memory, vector FROM memory_vector WHERE vector_set = ? AND seq <= ? "
                     "AND memory IN (SELECT value FROM json_each(?))",
-                    (vectors.key, last_vector, json.dumps([row[0] for row in came_back])),
+                    (vector_set, last_vector, json.dumps([row[0] for row in came_back])),
                 ).all()
             )
         rows = run(
             "SELECT seq, memory, vector FROM memory_vector WHERE vector_set = ? AND seq > ? ORDER BY seq",
-            (vectors.key, last_vector),
+            (vector_set, last_vector),
         )
         while some := rows.fetchmany(1_000):
             index.add_vectors((key, vector) for _, key, vector in some)
@@ -105,12 +128,11 @@ def catch_up(conn: Connection, index: NamespaceIndex, namespace: int, vectors: V
         index.settle()
     index.built = True
     last_gone = gone[-1][0] if gone else marks.gone
-    index.marks = Marks(vectors.key if vectors else 0, last_key, last_gone, last_vector)
+    index.marks = Marks(vector_set, last_key, last_gone, last_vector)
 
 
-def _has_news(conn: Connection, marks: Marks, of: str, vectors: VectorSet | None) -> bool:
+def _has_news(conn: Connection, marks: Marks, of: str, vector_set: int) -> bool:
     """Whether anything was committed that the index does not have yet."""
-    vector_set = vectors.key if vectors else 0
     ((news,),) = direct_sql.fetch(conn, _NEWS, (of, marks.gone, of, marks.last_key, vector_set, marks.vector))
     return bool(news)
 
@@ -136,14 +158,12 @@ def _from_index(
         if not index.is_exact:
             cosines = _exact(conn, index, wanted, np.union1d(by_text, by_vector), cosines)
             by_vector = by_vector[np.argsort(-cosines[by_vector], kind="stable")][: wanted.size]
-    slots = np.union1d(by_text, by_vector) if len(by_vector) else by_text
-    keys, scores = index.keys[slots].tolist(), words[slots].tolist()
-    likenesses = [-2.0] * len(keys) if cosines is None else cosines[slots].tolist()
+    slots = np.array(list(dict.fromkeys([*by_text.tolist(), *by_vector.tolist()])), np.int64)
+    likenesses: list[float | None] = [None] * len(slots)
+    if cosines is not None:
+        likenesses = [None if cosine <= -2.0 else cosine for cosine in cosines[slots].tolist()]
     return Signals(
-        {
-            key: Signal(score, None if cosine <= -2.0 else cosine)
-            for key, score, cosine in zip(keys, scores, likenesses, strict=True)
-        },
+        dict(zip(index.keys[slots].tolist(), map(Signal, words[slots].tolist(), likenesses), strict=True)),
         {key: place for place, key in enumerate(index.keys[by_text].tolist(), 1)},
         {key: place for place, key in enumerate(index.keys[by_vector].tolist(), 1)},
         index.count_without_vector(),

@@ -16,6 +16,7 @@ from memory_service.domain.search import Found, Scope, SearchQuery
 from memory_service.domain.selection import MemoryFilter
 from memory_service.domain.words import query_words
 from memory_service.store.ledger import Ticket
+from memory_service.store.memories import MemoryRef
 from memory_service.store.search_store import Probe, SearchStore
 from memory_service.store.store import Limits, MemoryStore
 from memory_service.store.vector_store import VectorStore
@@ -113,6 +114,40 @@ async def test_meaning_is_compared_exactly(here: Searched):
         found = await here.find(query, mode=Mode.VECTOR, size=10, weights=Weights(author=0))
         expected = sorted((float(vector(text) @ vector(query)) for text in {*texts}), reverse=True)[:10]
         assert [hit.cosine for hit in found.hits] == pytest.approx(expected, abs=1e-5)
+
+
+async def test_a_search_at_once_says_what_one_in_a_thread_says(here: Searched):
+    """The first search of a store builds its index in a thread; what follows is answered on the loop until there is
+    news."""
+    await here.put("main", corpus(200))
+    for mode in (Mode.HYBRID, Mode.TEXT, Mode.VECTOR):
+        built = await Searched(here.store).find("tea milk oak", mode=mode)
+        await here.find("tea milk oak", mode=mode)
+        assert await here.find("tea milk oak", mode=mode) == built
+    await here.store.put_memory(Reach("main"), new("hop hop hop", id="late"), Ticket(ME, "Put", "", "f"))
+    for _ in range(2):
+        assert "late" in {hit.memory.id for hit in (await here.find("hop", mode=Mode.TEXT, size=200)).hits}
+    gone = MemoryRef("main", "late")
+    await here.store.delete_memory(gone, "", ME, Ticket(ME, "Delete", "", "f"), Reach("main"), purge=False)
+    for _ in range(2):
+        assert "late" not in {hit.memory.id for hit in (await here.find("hop", mode=Mode.TEXT, size=200)).hits}
+
+
+async def test_a_search_by_word_leaves_the_index_its_vectors(here: Searched):
+    await here.put("main", corpus(200))
+    await here.find("tea milk")
+    with_vectors = here.search.held_bytes
+    made = await here.vectors.ensure_serving("main", MODEL)
+    scope, words = Scope("main", MemoryFilter()), SearchQuery(("tea",), MemoryFilter(), 5, text="tea", mode=Mode.TEXT)
+    for _ in range(2):
+        assert len((await here.search.search([scope], [Probe()], words)).hits) == 5
+        assert here.search.held_bytes >= with_vectors
+    await here.store.put_memory(Reach("main"), new("tea tea", id="late"), Ticket(ME, "Put", "", "f"))
+    assert (await here.search.search([scope], [Probe()], words)).hits[0].memory.id == "late"
+    waiting = await here.vectors.find_backlog([MODEL.fingerprint], 5)
+    await here.vectors.save("main", made, waiting, [vector(each.text) for each in waiting])
+    found = await here.find("tea tea", mode=Mode.VECTOR, weights=Weights(author=0))
+    assert found.hits[0].memory.id == "late"
 
 
 async def test_signs_alone_find_nearly_the_same(here: Searched):

@@ -65,7 +65,7 @@ def test_recency_and_importance_count_when_they_are_asked_for():
     old, new = candidate(1, 2.0, happen=0), candidate(2, 1.9, happen=now)
     assert order([old, new], mode=Mode.TEXT, now=now) == [1, 2]
     assert order([old, new], Weights(recency=1), mode=Mode.TEXT, now=now) == [2, 1]
-    parts = rank([new], Weights(text=1, recency=1, half_life_s=86_400), mode=Mode.TEXT, now=now + DAY_US)[0].parts
+    parts = rank([new], Weights(text=1, recency=1, half_life_s=86_400), mode=Mode.TEXT, now=now + DAY_US)[0].parts()
     assert parts.recency == pytest.approx(0.25)
 
 
@@ -73,7 +73,7 @@ def test_an_author_whom_the_query_names_is_favoured():
     mine, other = candidate(1, 1.0, author="Ana"), candidate(2, 1.1, author="Bo")
     assert order([mine, other], named=("Ana",)) == [1, 2]
     assert order([mine, other]) == [2, 1]
-    assert rank([mine], Weights(), mode=Mode.HYBRID, named=("Ana",))[0].parts.matched_author == "Ana"
+    assert rank([mine], Weights(), mode=Mode.HYBRID, named=("Ana",))[0].parts().matched_author == "Ana"
 
 
 @given(
@@ -86,7 +86,7 @@ def test_parts_add_up_to_a_score_between_0_and_1(signals, weights, mode):
         candidate(key, bm25, cosine, author="Ana" if named else "") for key, (bm25, cosine, named) in enumerate(signals)
     ]
     for each in rank(candidates, Weights(*weights), mode=mode, named=("Ana",), now=DAY_US):
-        parts = each.parts
+        parts = each.parts()
         total = parts.text + parts.vector + parts.author + parts.recency + parts.importance
         assert each.score == pytest.approx(total, abs=1e-6)
         assert 0 <= each.score <= 1
