@@ -28,13 +28,17 @@ class Answer:
         appends: AppendQueue,
         deltas: DeltaPublisher,
         earlier: Callable[[], Awaitable[Sequence[Entry]]],
+        all_taken_in: Callable[[Lease], Awaitable[None]],
     ) -> None:
-        """`earlier` gives what earlier attempts of the run committed."""
+        """`earlier`: what earlier attempts of the run committed. `all_taken_in` returns when the router has on disk
+        what the turn took in.
+        """
         self.events = EventFactory(lease, message)
         self._lease = lease
         self._appends = appends
         self._deltas = deltas
         self._earlier = earlier
+        self._all_taken_in = all_taken_in
         self._draft = Draft(lease)
         self._reply: asyncio.Future[int] | None = None
         self._text = ""
@@ -80,6 +84,7 @@ class Answer:
         cited_memories: Sequence[str] = (),
     ) -> int:
         """Commits the one reply of the run: see `Turn.reply`."""
+        await self._all_taken_in(self._lease)  # else a death would have it answered again, in a turn of its own
         if self._reply is not None:
             raise RuntimeError("a turn replies once; use say() for messages before the reply")
         self._text = self._draft.text if text is None else text

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import grpc.aio
+from google.rpc import code_pb2
 
 from bot_sdk.backoff import Backoff
 from bot_sdk.errors import WorkerReplaced
 from bot_sdk.model import Lease
 from bot_sdk.stubs import Stubs, failure_of
+from bot_sdk.taking import TakenIn
 from chassis import errors, status
 from mobot.router.v1 import message_pb2, router_service_pb2
 
@@ -24,6 +26,9 @@ BEGUN_DELAY_S = 0.02
 _MAX_RESULTS_PER_FRAME = 500
 _STEADY_S = 5.0
 _ENDED = "STREAM_ENDED"
+
+# A result that was refused so is given again: the router could not write, and the lease lives on.
+_NOT_WRITTEN = frozenset({code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED, code_pb2.UNAVAILABLE})
 
 # What no waiting mends: a wrong token, a malformed hello, a router of another contract.
 _FATAL = (errors.Unauthenticated, errors.PermissionDenied, errors.InvalidArgument, errors.Unimplemented)
@@ -69,7 +74,8 @@ class Attachment:
         self._results: dict[tuple[str, int], Result] = {}
         self._begun: dict[tuple[str, int], None] = {}
         self._begun_due = False
-        self._taken: list[message_pb2.HeldLease] = []
+        self._again = Backoff()
+        self._taken = TakenIn()
         self._extensions: list[message_pb2.Extension] = []
         self._draining = False
         self._drain_told = False
@@ -99,10 +105,14 @@ class Attachment:
             self._begun_due = True
             asyncio.get_running_loop().call_later(BEGUN_DELAY_S, self._tell_begun)
 
-    def take_in(self, run: str, epoch: int) -> None:
-        """A running turn has taken a steered message in: from now on that message ends as the turn ends."""
-        self._taken.append(message_pb2.HeldLease(run=run, epoch=epoch))
+    def take_in(self, lease: Lease, run: str) -> None:
+        """The running turn of a lease has taken the steered message with this run in: it ends as the turn ends."""
+        self._taken.add(lease, run)
         self._wake.set()
+
+    async def all_taken_in(self, lease: Lease) -> None:
+        """Returns when the router has on disk what the turn took in."""
+        await self._taken.durable(lease)
 
     def extend(self, extension: message_pb2.Extension) -> None:
         self._extensions.append(extension)
@@ -193,6 +203,7 @@ class Attachment:
             self._forget((lost.run, lost.epoch))
             self._attached.lose(lost.run, lost.epoch, "the lease ended while the worker was away")
         self._results = dict(self._unsettled)
+        self._taken.attached()
         self._open = True
         self.attached.set()
         self._wake.set()
@@ -214,17 +225,46 @@ class Attachment:
             self._attached.deliver(delivery)
         for steering in frame.steerings:
             self._attached.steer(steering)
+        for receipt in frame.step_receipts:
+            if receipt.refusal.code in _NOT_WRITTEN:
+                self._later(receipt.refusal, self._taken.tell_again, (receipt.run, receipt.epoch))
+            else:
+                self._taken.answered(receipt)
+                self._wake.set()
 
     def _settle(self, settlement: message_pb2.Settlement) -> None:
+        key = (settlement.run, settlement.epoch)
         if settlement.HasField("refusal"):
-            _log.warning("result refused", extra={"run": settlement.run, "reason": settlement.refusal.reason})
-        self._forget((settlement.run, settlement.epoch))
+            refusal = settlement.refusal
+            _log.warning("result refused", extra={"run": settlement.run, "reason": refusal.reason or refusal.code})
+            if refusal.code in _NOT_WRITTEN and key in self._unsettled:
+                self._later(refusal, self._give_again, key)
+                return
+        else:
+            self._again.reset()
+        self._forget(key)
         self._attached.settled(settlement.run, settlement.epoch)
+
+    def _later(
+        self, refusal: message_pb2.Refusal, tell: Callable[[tuple[str, int]], None], key: tuple[str, int]
+    ) -> None:
+        delay_s = self._again.next_s(refusal.retry_delay.ToNanoseconds() / 1e9)
+        asyncio.get_running_loop().call_later(delay_s, self._tell, tell, key)
+
+    def _tell(self, tell: Callable[[tuple[str, int]], None], key: tuple[str, int]) -> None:
+        tell(key)
+        self._wake.set()
+
+    def _give_again(self, key: tuple[str, int]) -> None:
+        result = self._unsettled.get(key)
+        if result is not None and self._open:  # else it goes with the next stream
+            self._results[key] = result
 
     def _forget(self, key: tuple[str, int]) -> None:
         self._unsettled.pop(key, None)
         self._results.pop(key, None)
         self._begun.pop(key, None)
+        self._taken.forget(key)
         if not self._unsettled:
             self._idle.set()
 
@@ -256,9 +296,7 @@ class Attachment:
         if not self._begun_due and self._begun:
             frame.begun.extend(message_pb2.HeldLease(run=run, epoch=epoch) for run, epoch in self._begun)
             self._begun.clear()
-        if self._taken:
-            frame.begun.extend(self._taken)
-            self._taken.clear()
+        self._taken.fill(frame)
         if self._extensions:
             frame.extensions.extend(self._extensions)
             self._extensions.clear()

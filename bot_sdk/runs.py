@@ -150,6 +150,7 @@ class Runs:
             deltas=self._deltas,
             collected=[convert.to_inbound(message) for message in delivery.collected],
             take_in=self._attachment.take_in,
+            all_taken_in=self._attachment.all_taken_in,
             extend=self._attachment.extend,
             decision=convert.to_decision(delivery),
         )

@@ -53,7 +53,8 @@ class Turn:
         appends: AppendQueue,
         deltas: DeltaPublisher,
         extend: Callable[[message_pb2.Extension], None],
-        take_in: Callable[[str, int], None],
+        take_in: Callable[[Lease, str], None],
+        all_taken_in: Callable[[Lease], Awaitable[None]],
         collected: Sequence[InboundMessage] = (),
         decision: Decision | None = None,
     ) -> None:
@@ -64,7 +65,9 @@ class Turn:
         """Further messages that are worked on in this turn, and end as it ends."""
         self.decision = decision
         """What a person decided, when the run had stopped to ask."""
-        self.answer = Answer(lease, message, appends=appends, deltas=deltas, earlier=self.earlier)
+        self.answer = Answer(
+            lease, message, appends=appends, deltas=deltas, earlier=self.earlier, all_taken_in=all_taken_in
+        )
         self.cancelled = asyncio.Event()
         """Set when somebody stopped the run; the handler is cancelled at the same time."""
         self._stubs = stubs
@@ -77,6 +80,7 @@ class Turn:
         self._mail: Mail | None = None
         self._sent: dict[str, int] = {}
         self._steering: list[InboundMessage] = []
+        self._steered: set[str] = set()
 
     # What is asked
 
@@ -117,11 +121,11 @@ class Turn:
     def take_steering(self) -> list[str]:
         """Texts that were sent to this running turn since the last call. Whoever takes them answers them.
 
-        What no turn takes in waits for a turn of its own.
+        What no turn takes in waits for a turn of its own. The reply waits until the router knows what was taken in.
         """
         taken, self._steering = self._steering, []
         for message in taken:
-            self._take_in(message.run, self.lease.epoch)
+            self._take_in(self.lease, message.run)
         return [message.text for message in taken]
 
     # What is answered
@@ -344,4 +348,6 @@ class Turn:
         return (await self.context()).committed
 
     def steer(self, message: InboundMessage) -> None:
-        self._steering.append(message)
+        if message.run not in self._steered:  # a router that was started again may hand it over again
+            self._steered.add(message.run)
+            self._steering.append(message)

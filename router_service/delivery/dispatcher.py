@@ -132,6 +132,15 @@ class Dispatcher:
                 return Join(session=lease.session, run=lease.run, epoch=epoch, message_id=handed[0].message_id)
         return None
 
+    def take_in_stored(self, attachment: Attachment, session: str, message_id: str, epoch: int) -> Join | None:
+        """The same for a message that was handed over before this router was started."""
+        for live in attachment.live.values():
+            lease = live.lease
+            if lease.session == session and lease.epoch == epoch and not live.ended:
+                live.joined = None  # what its answer needs only the rows know
+                return Join(session=session, run=lease.run, epoch=epoch, message_id=message_id)
+        return None
+
     def settle(self, item: Settle, attachment: Attachment | None) -> None:
         """Posts the end of an attempt and hands the room that it leaves to whoever is next."""
         live = self._live.get(item.run)
@@ -344,7 +353,16 @@ class Dispatcher:
             elif type(item) is Remember:
                 item.refusal = error
                 self._remembered(item)
+            elif type(item) is Join:
+                self._lose_stream(item.run, error)
         _log.warning("mail was not written", extra={"items": len(items), "reason": error.reason or error.code})
+
+    def _lose_stream(self, run: str, error: AppError) -> None:
+        """Makes a worker say again, over a new stream, what has no answer of its own."""
+        live = self._live.get(run)
+        attachment = None if live is None else self.room.attachments.get(live.attachment)
+        if attachment is not None:
+            attachment.close(error)
 
     def _apply(self, batch: Batch) -> None:
         gone: dict[str, LiveLease] = {}

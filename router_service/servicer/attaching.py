@@ -163,6 +163,9 @@ class Attaching:
                 self._store.mail.post(Begin(session=live.lease.session, run=held.run, epoch=held.epoch))
                 continue
             join = self._dispatcher.take_in(attachment, held.run, held.epoch)
+            if join is None:
+                found = await self._store.read(partial(messages.find_run, run=held.run))
+                join = found and self._dispatcher.take_in_stored(attachment, found[1], found[0], held.epoch)
             if join is not None:
                 self._store.mail.post(join)
         for step in frame.steps:

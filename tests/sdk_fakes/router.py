@@ -17,6 +17,8 @@ ENDED = {
     message_pb2.MESSAGE_STATE_DEAD_LETTERED: session_pb2.RUN_OUTCOME_DEAD_LETTERED,
 }
 
+UNWRITTEN = message_pb2.Refusal(code=14, reason="", message="the database cannot be written")
+
 
 class Mailbox:
     def __init__(self, session: str) -> None:
@@ -61,6 +63,9 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
         self.failures: list[message_pb2.Failure] = []
         self.changed = asyncio.Condition()
         self.hold_settlements = False
+        self.hold_receipts = False
+        self.unwritable = 0
+        """So many results and steps are refused next, as by a router that cannot write."""
         self.lose_on_attach: set[str] = set()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task] = set()
@@ -262,15 +267,33 @@ class FakeRouter(router_service_pb2_grpc.RouterServiceServicer):
             settlements = []
             touched = []
             for completion in frame.completions:
+                if self._cannot_write():
+                    settlement = message_pb2.Settlement(run=completion.run, epoch=completion.epoch)
+                    settlement.refusal.CopyFrom(UNWRITTEN)
+                    settlements.append(settlement)
+                    continue
                 settlements.append(await self._complete(worker, completion, touched))
             for failure in frame.failures:
                 settlements.append(await self._fail(worker, failure, touched))
+            receipts = [self._receipt(step) for step in frame.steps]
+            if receipts and not self.hold_receipts:
+                worker.frames.put_nowait(router_service_pb2.AttachResponse(step_receipts=receipts))
             if settlements and not self.hold_settlements:
                 worker.frames.put_nowait(router_service_pb2.AttachResponse(settlements=settlements))
             for mailbox in touched:
                 await self._lease(mailbox)
             await self.pump()
             await self._notify()
+
+    def _receipt(self, step: message_pb2.RunStep) -> message_pb2.StepReceipt:
+        receipt = message_pb2.StepReceipt(run=step.run, epoch=step.epoch, step=step.step)
+        if self._cannot_write():
+            receipt.refusal.CopyFrom(UNWRITTEN)
+        return receipt
+
+    def _cannot_write(self) -> bool:
+        self.unwritable -= 1
+        return self.unwritable >= 0
 
     async def accept(self, draft: message_pb2.MessageDraft, sender: str) -> message_pb2.Receipt:
         self.drafts.append(draft)

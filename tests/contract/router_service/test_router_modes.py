@@ -230,6 +230,23 @@ async def test_a_waiting_message_of_any_mode_is_cancelled_at_once(stub, mode):
     assert (await worker.delivery()).message.run == "next"
 
 
+async def test_a_turn_takes_in_what_was_handed_to_it_before_the_router_was_started_again(world):
+    worker = await Worker(world.stub()).start()
+    delivery, steering = await steered(world.stub(), worker, reply_to="bots/main/sessions/asker")
+    await worker.cut()
+    await world.restart()
+    back = await Worker(world.stub(), held=[("k", delivery.epoch)]).start()
+    assert [held.run for held in back.welcome.confirmed_leases] == ["k"]
+    await back.take_in(steering)
+    receipt = await back.remember(delivery, "taken")  # what stands before it is durable as well
+    assert not receipt.HasField("refusal")
+    assert await state_of(world.stub(), "s") == "RUNNING"
+    await back.complete(delivery, "done, both")
+    assert [await state_of(world.stub(), run) for run in "ks"] == ["SUCCEEDED", "SUCCEEDED"]
+    reply = await back.delivery()
+    assert (reply.session, reply.message.draft.parts[0].text) == ("bots/main/sessions/asker", "done, both")
+
+
 async def test_an_interruption_ends_the_turn_and_what_joined_it(stub):
     worker = await Worker(stub).start()
     delivery = await joined(stub, worker)
