@@ -64,6 +64,10 @@ class WebClient:
             raise RequestRefused(frame["error"])
         return frame.get("payload")
 
+    async def closed(self) -> None:
+        """Returns when the socket is closed, by whomever."""
+        await asyncio.wait((self._reader,))
+
     async def _read(self) -> None:
         try:
             async for text in self._socket:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from ledger.model import Kind, Mail, Seen, System
 
-_ANSWERED = frozenset({Kind.SEND, Kind.ASK, Kind.FLAKY, Kind.SPAWN, Kind.PUBLISH})
+_UNANSWERED = frozenset({Kind.BROKEN, Kind.ABORT})
+# What is spread after its acknowledgement, has its place for itself, or may overtake what waits.
+_UNORDERED = frozenset({Kind.SPAWN, Kind.PUBLISH, Kind.STEER})
 _OUTCOMES = {
     Kind.BROKEN: frozenset({"FAILED"}),
     Kind.ABORT: frozenset({"CANCELLED", "SUCCEEDED"}),
@@ -61,7 +63,7 @@ def check(
     verdict.unexplained += refused
     for complaint in system.watched():
         what, _, case = complaint.partition(" ")
-        getattr(verdict, what).append(f"to a watcher: {case}")
+        getattr(verdict, what).append(case)
     _check_mail(system, accepted, journal, verdict)
     _check_runs(accepted, states, journal, verdict)
     _check_order(accepted, journal, verdict)
@@ -100,19 +102,20 @@ def _check_runs(
     journal: Mapping[str, Sequence[Seen]],
     verdict: Verdict,
 ) -> None:
-    """Each run that began ends once, in an outcome that its kind explains, and a success has one answer."""
+    """Each run that began ends once, in an outcome that its kind explains, and a success is answered once: by its own
+    turn, or by the one that took it in."""
     kinds = {number: mail.kind for number, (mail, _) in accepted.items()}
     for place, log in journal.items():
         begun: dict[str, Seen] = {}
         ends: dict[str, list[str]] = defaultdict(list)
-        answers: Counter[str] = Counter()
+        answers: Counter[int] = Counter()
         for seen in log:
             if seen.what in ("mail", "reply"):
                 begun.setdefault(seen.run, seen)
             elif seen.what == "end":
                 ends[seen.run].append(seen.outcome)
             elif seen.what == "answer":
-                answers[seen.run] += 1
+                answers[seen.number] += 1
         for run, first in begun.items():
             what = f"the run of {first.what} #{first.number} in {place}"
             _count(verdict, len(ends[run]), f"the end of {what}")
@@ -123,8 +126,12 @@ def _check_runs(
             told = states.get(run)
             if told is not None and ends[run] and told != ends[run][0]:
                 verdict.unexplained.append(f"{what} ended as {ends[run][0]} in the log and {told} in the mailbox")
-            if first.what == "mail" and ends[run] == ["SUCCEEDED"] and (kind in _ANSWERED or answers[run]):
-                _count(verdict, answers[run], f"the answer within {what}")
+            if (
+                first.what == "mail"
+                and ends[run] == ["SUCCEEDED"]
+                and (kind not in _UNANSWERED or answers[first.number])
+            ):
+                _count(verdict, answers[first.number], f"the answer within {what}")
         for run in ends.keys() - begun.keys():
             verdict.unexplained.append(f"run {run} ended in {place} and never began")
 
@@ -141,8 +148,7 @@ def _check_order(
             if seen.what != "mail" or seen.number not in accepted or seen.run in cancelled:
                 continue
             mail = accepted[seen.number][0]
-            # A spawned task has its place for itself; a fan-out is spread after its acknowledgement.
-            if mail.kind in (Kind.SPAWN, Kind.PUBLISH):
+            if mail.kind in _UNORDERED:
                 continue
             if last.get(mail.lane, 0) > seen.number:
                 verdict.disordered.append(f"#{seen.number} after #{last[mail.lane]} of the same sender in {place}")

@@ -16,6 +16,10 @@ class Kind(StrEnum):
     ABORT = "abort"  # sent, and cancelled a moment later
     SPAWN = "spawn"  # work in a new session of its own; the end is told to the parent
     PUBLISH = "publish"  # to all subscribers of a topic
+    STEER = "steer"  # handed to the turn that runs, if one does
+    COLLECT = "collect"  # worked on in one turn with others that wait
+    DECIDE = "decide"  # a tool that must not run twice is in doubt: the run asks, and two people answer at once
+    CHAT = "chat"  # said by a client of the gateway
 
 
 class Fault(StrEnum):
@@ -25,6 +29,7 @@ class Fault(StrEnum):
     KILL_SESSION = "kill session"
     KILL_REGISTRY = "kill registry"
     KILL_WORKER = "kill worker"
+    KILL_GATEWAY = "kill gateway"
     KILL_ALL = "kill all"
     ROUTER_BEFORE_COMMIT = "kill router before a commit"
     ROUTER_AFTER_COMMIT = "kill router after a commit"
@@ -59,8 +64,8 @@ class Mail:
 class Seen:
     """One visible effect, in the order of its place's log.
 
-    `what` is "mail" (it lies in the log), "answer" (what was said to it), "reply" (an answer or a report that came as
-    mail), "end" (the run's terminal event, with its `outcome`) or "other".
+    `what` is "mail" (it lies in the log), "answer" (what was said to it, by whatever run), "reply" (an answer or a
+    report that came as mail), "end" (the run's terminal event, with its `outcome`) or "other".
     """
 
     what: str
@@ -115,4 +120,5 @@ class System(Protocol):
         """The place in which the answer to it must arrive as mail; "" where there is none."""
 
     def watched(self) -> Sequence[str]:
-        """What a watcher that came back after every break saw amiss, one line each ("lost ...", "doubled ...")."""
+        """What is amiss beyond the journal, one line each ("lost ...", "doubled ..."): what watchers saw that came back
+        after every break, and what became of decisions. Of the last journal."""

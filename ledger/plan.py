@@ -18,6 +18,10 @@ _WEIGHTS = {
     Kind.ABORT: 6,
     Kind.SPAWN: 6,
     Kind.PUBLISH: 6,
+    Kind.STEER: 6,
+    Kind.COLLECT: 6,
+    Kind.DECIDE: 2,
+    Kind.CHAT: 8,
 }
 
 

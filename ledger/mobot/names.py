@@ -1,7 +1,7 @@
-"""How mobot names the places of a plan."""
+"""How mobot names the places of a plan, and what is said there."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ledger.model import Kind, Mail
 from ledger.plan import PLACES
@@ -10,8 +10,19 @@ BOTS = tuple(f"b{number}" for number in range(PLACES // 2))
 TOPICS = 8
 SUBSCRIBERS = 5
 
-MAIL = re.compile(rf"^(?:{'|'.join(Kind)}) #(\d+)$")
-ANSWER = re.compile(r"answer #(\d+)")
+MAIL = re.compile(rf"^({'|'.join(Kind)}) #(\d+)$")
+_ANSWER = re.compile(r"^answer((?: #\d+)+)$", re.MULTILINE)
+
+
+def answer_to(numbers: Iterable[int]) -> str:
+    """What is said to several messages at once."""
+    return "answer " + " ".join(f"#{number}" for number in numbers)
+
+
+def answered_by(text: str) -> Sequence[int]:
+    """The messages that a text answers."""
+    found = _ANSWER.search(text)
+    return [int(word[1:]) for word in found[1].split()] if found else ()
 
 
 def session(place: int) -> str:
@@ -21,6 +32,12 @@ def session(place: int) -> str:
 def child(mail: Mail) -> str:
     """The session that a spawn makes."""
     return f"bots/{BOTS[mail.place % len(BOTS)]}/sessions/child-{mail.number}"
+
+
+def client_key(session_name: str) -> str:
+    """The session as clients of the gateway call it."""
+    _, bot, _, session_id = session_name.split("/")
+    return f"agent:{bot}:{session_id}"
 
 
 def topic(mail: Mail) -> str:

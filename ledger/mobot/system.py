@@ -12,6 +12,8 @@ import grpc
 import grpc.aio
 
 from ledger.mobot import names
+from ledger.mobot.deciding import Deciders
+from ledger.mobot.edge import EdgeClient
 from ledger.mobot.watcher import Watcher
 from ledger.model import Fault, Kind, Mail, Refused, Seen, Unanswered
 from ledger.ports import free_ports
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 SERVICES = ("registry", "session", "memory", "router")
 WORKERS = ("w1", "w2")
+EDGE_CLIENTS = ("client 1", "client 2")
 TOKEN = "ledger-token-0123456789abcdef"
 LEASE_S = 1.5
 ATTEMPTS = 20
@@ -48,7 +51,7 @@ def make(directory: Path) -> "Mobot":
 
 
 class Mobot:
-    """The isolated layout on SQLite: four services, two workers, a proxy before the router."""
+    """The isolated layout on SQLite: four services, a gateway with two clients, two workers, a proxy before the router."""
 
     name = "mobot, isolated layout, SQLite"
     durability = "accepted means fsync'd"
@@ -56,7 +59,7 @@ class Mobot:
     faults = frozenset(Fault) - {Fault.DATABASE_RESTART}
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
-        ports = free_ports((*SERVICES, "proxy"))
+        ports = free_ports((*SERVICES, "proxy", "gateway"))
         self._proxy = Proxy(ports["proxy"], ports["router"])
         data = directory / "data"
         data.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,12 @@ class Mobot:
             **(settings or {}),
         }
         targets = {f"LEDGER_{name.upper()}": f"127.0.0.1:{ports[name]}" for name in SERVICES}
-        targets |= {"LEDGER_ROUTER": f"127.0.0.1:{ports['proxy']}", "LEDGER_TOKEN": TOKEN}
+        payments = directory / "payments"
+        targets |= {
+            "LEDGER_ROUTER": f"127.0.0.1:{ports['proxy']}",
+            "LEDGER_TOKEN": TOKEN,
+            "LEDGER_PAYMENTS": str(payments),
+        }
         self._services = {
             name: Kept(name, python("ledger.mobot.service", name), {**_clean(), **common}, directory)
             for name in SERVICES
@@ -82,11 +90,20 @@ class Mobot:
             name: Kept(name, python("ledger.mobot.worker", name), {**_clean(), **targets}, directory)
             for name in WORKERS
         }
+        # Through the proxy too: the mail that clients send is cut off like everybody's.
+        edge = {"MOBOT_PORT": str(ports["gateway"]), "MOBOT_ROUTER_TARGET": targets["LEDGER_ROUTER"]}
+        self._gateway = Kept("gateway", python("gateway"), {**_clean(), **common, **edge}, directory)
         self._targets = {name: f"127.0.0.1:{ports['proxy' if name == 'router' else name]}" for name in SERVICES}
         self._metadata = (("authorization", f"Bearer {TOKEN}"),)
         self._ends: dict[str, int] = {}
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._watcher: Watcher | None = None
+        url = f"ws://127.0.0.1:{ports['gateway']}/"
+        self._clients = [EdgeClient(name, url, TOKEN) for name in EDGE_CLIENTS]
+        self._payments = payments
+        self._deciders: Deciders | None = None
+        self._said: dict[str, set[int]] = {}
+        self._ended: set[str] = set()
 
     async def start(self) -> None:
         for kept in self._services.values():
@@ -102,11 +119,20 @@ class Mobot:
         self._watcher = Watcher(self._channels["session"], self._metadata)
         self._watcher.start()
         await self._watcher.attached.wait()
+        self._deciders = Deciders(self._router, self._metadata, self._payments, _patiently)
+        self._gateway.start()
+        for client in self._clients:
+            client.start()
+            await client.attached.wait()
         for kept in self._workers.values():
             kept.start()
         await self._create_topics()
 
     async def stop(self) -> None:
+        if self._deciders is not None:
+            await self._deciders.stop()
+        await asyncio.gather(*(client.stop() for client in self._clients))
+        await self._gateway.stop()
         if self._watcher is not None:
             await self._watcher.stop()
         await asyncio.gather(*(kept.stop() for kept in self._workers.values()))
@@ -122,6 +148,10 @@ class Mobot:
             return await self._spawn(mail)
         if mail.kind is Kind.PUBLISH:
             return await self._publish(mail)
+        if mail.kind is Kind.CHAT:
+            client = self._clients[mail.lane % len(self._clients)]
+            key = names.client_key(names.session(mail.place))
+            return await client.say(key, mail.text, f"ledger-{mail.number}")
         draft = self._draft(mail)
         draft.session = names.session(mail.place)
         if mail.kind is Kind.ASK:
@@ -130,6 +160,8 @@ class Mobot:
         answer = await _accepted(self._router.SendMessage(request, metadata=self._metadata, timeout=_CALL_S))
         if mail.kind is Kind.ABORT:
             await self._cancel(answer.receipt.run)
+        elif mail.kind is Kind.DECIDE and self._deciders is not None:
+            self._deciders.follow(answer.receipt.run, mail.number)
         return str(answer.receipt.run)
 
     async def _spawn(self, mail: Mail) -> str:
@@ -167,6 +199,7 @@ class Mobot:
             parts=[part_pb2.Part(text=mail.text)],
             idempotency_key=f"ledger-{mail.number}",
             max_attempts=ATTEMPTS,
+            mode=_MODES.get(mail.kind, message_pb2.BUSY_MODE_UNSPECIFIED),
         )
 
     # What is done to it
@@ -177,8 +210,10 @@ class Mobot:
                 self._services[fault.removeprefix("kill ")].signal(signal.SIGKILL)
             case Fault.KILL_WORKER:
                 self._workers[WORKERS[amount % len(WORKERS)]].signal(signal.SIGKILL)
+            case Fault.KILL_GATEWAY:
+                self._gateway.signal(signal.SIGKILL)
             case Fault.KILL_ALL:
-                for kept in (*self._services.values(), *self._workers.values()):
+                for kept in (*self._services.values(), *self._workers.values(), self._gateway):
                     kept.signal(signal.SIGKILL)
             case Fault.ROUTER_BEFORE_COMMIT | Fault.ROUTER_AFTER_COMMIT:
                 await self._at_commit("router", fault, amount)
@@ -241,12 +276,16 @@ class Mobot:
         places |= {place for mail in mails if (place := names.reply_place(mail))}
         gate = asyncio.Semaphore(_AT_ONCE)
         ends: dict[str, int] = {}
+        self._said, self._ended = {}, set()
 
         async def read(place: str) -> tuple[str, list[Seen]]:
             async with gate:
                 events = await self._events(place)
                 ends[place] = events[-1].sequence if events else 0
-                return place, [_seen(event) for event in events]
+                said = (event.sequence for event in events if event.WhichOneof("payload") in _TOLD)
+                self._said[names.client_key(place)] = set(said)
+                self._ended.update(event.run for event in events if event.HasField("run_finished"))
+                return place, [seen for event in events for seen in _seen(event)]
 
         journal = dict(await asyncio.gather(*(read(place) for place in sorted(places))))
         self._ends = ends
@@ -259,7 +298,10 @@ class Mobot:
         return names.reply_place(mail)
 
     def watched(self) -> Sequence[str]:
-        return self._watcher.amiss(self._ends) if self._watcher is not None else ()
+        amiss = [case for client in self._clients for case in client.amiss(self._said, self._ended)]
+        if self._watcher is not None:
+            amiss += self._watcher.amiss(self._ends)
+        return amiss if self._deciders is None else amiss + self._deciders.amiss()
 
     async def _events(self, place: str) -> list[event_pb2.Event]:
         request = session_service_pb2.ListEventsRequest(
@@ -335,22 +377,27 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(0.1)  # a client's pause between two tries
 
 
-def _seen(event: event_pb2.Event) -> Seen:
+_MODES = {Kind.STEER: message_pb2.BUSY_MODE_STEER, Kind.COLLECT: message_pb2.BUSY_MODE_COLLECT}
+# What clients of the gateway are told as a message of a session.
+_TOLD = frozenset({"message", "tool_called", "tool_returned"})
+
+
+def _seen(event: event_pb2.Event) -> Sequence[Seen]:
     kind = event.WhichOneof("payload")
     if kind == "run_finished":
         outcome = session_pb2.RunOutcome.Name(event.run_finished.outcome).removeprefix("RUN_OUTCOME_")
-        return Seen("end", 0, event.run, outcome)
+        return (Seen("end", 0, event.run, outcome),)
     if kind != "message" or event.message.partial:
-        return Seen("other", 0, event.run)
+        return (Seen("other", 0, event.run),)
     text = "".join(part.text for part in event.message.parts)
+    answered = names.answered_by(text)
     if event.message.role == event_pb2.ROLE_ASSISTANT:
-        answer = names.ANSWER.search(text)
-        return Seen("answer", int(answer[1]) if answer else 0, event.run)
+        return tuple(Seen("answer", number, event.run) for number in answered or (0,))
     mail = names.MAIL.match(text)
     if mail is not None:
-        return Seen("mail", int(mail[1]), event.run)
-    reply = names.ANSWER.search(text)
-    return Seen("reply" if reply else "other", int(reply[1]) if reply else 0, event.run)
+        return (Seen("mail", int(mail[2]), event.run),)
+    # What came as a reply is about the first of those that were answered together.
+    return (Seen("reply", answered[0], event.run) if answered else Seen("other", 0, event.run),)
 
 
 def _clean() -> dict[str, str]:

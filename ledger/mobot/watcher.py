@@ -35,7 +35,7 @@ class Watcher:
     def amiss(self, ends: Mapping[str, int]) -> list[str]:
         """What was wrong so far; `ends` has the last sequence of each session's log."""
         missing = [
-            f"lost events {self._last.get(session, 0) + 1} to {end} of {session}"
+            f"lost to the watcher: events {self._last.get(session, 0) + 1} to {end} of {session}"
             for session, end in ends.items()
             if self._last.get(session, 0) < end
         ]
@@ -53,13 +53,13 @@ class Watcher:
 
     def _take(self, response: session_service_pb2.WatchEventsResponse) -> None:
         if response.HasField("reset"):
-            self._amiss.append(f"unexplained reset: {response.reset.message}")
+            self._amiss.append(f"unexplained reset of the watcher: {response.reset.message}")
         for event in response.events:
             last = self._last.get(event.session, 0)
             if event.sequence <= last:
-                self._amiss.append(f"doubled event {event.sequence} of {event.session}, seen up to {last}")
+                self._amiss.append(f"doubled to the watcher: event {event.sequence} of {event.session}, seen up to {last}")
             elif event.sequence > last + 1:
-                self._amiss.append(f"lost events {last + 1} to {event.sequence - 1} of {event.session}")
+                self._amiss.append(f"lost to the watcher: events {last + 1} to {event.sequence - 1} of {event.session}")
             self._last[event.session] = max(last, event.sequence)
         if response.resume_token:
             self._token = response.resume_token

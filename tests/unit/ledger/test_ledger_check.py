@@ -86,6 +86,21 @@ def test_an_answer_that_came_twice_as_mail_is_doubled():
     assert counts(verdict) == (0, 1, 0, 0)
 
 
+def test_what_a_turn_took_in_is_answered_once_by_that_turn():
+    taken_in = [Seen("mail", 2, "r2"), Seen("answer", 2, "r1"), Seen("end", 0, "r2", "SUCCEEDED")]
+    for kind in (Kind.STEER, Kind.COLLECT):
+        assert judge([*story(1), *taken_in], mail(1), mail(2, kind)).clean
+        assert counts(judge([*story(1), taken_in[0], taken_in[2]], mail(1), mail(2, kind))) == (1, 0, 0, 0)
+        again = [*story(1), *taken_in, Seen("answer", 2, "r2")]
+        assert counts(judge(again, mail(1), mail(2, kind))) == (0, 1, 0, 0)
+
+
+def test_what_is_steered_may_overtake_and_what_is_collected_may_not():
+    wrong = [*story(2), *story(1)]
+    assert judge(wrong, mail(1), mail(2, Kind.STEER)).clean
+    assert counts(judge(wrong, mail(1), mail(2, Kind.COLLECT))) == (0, 0, 1, 0)
+
+
 def test_two_messages_of_one_sender_in_the_wrong_order_are_disordered():
     wrong = [*story(2), *story(1)]
     assert counts(judge(wrong, mail(1), mail(2))) == (0, 0, 1, 0)

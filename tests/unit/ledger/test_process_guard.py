@@ -70,4 +70,4 @@ async def test_a_killed_starter_leaves_nothing_behind(module, body, tmp_path):
     finally:
         for process in filter(lives, family):
             process.kill()
-        await starter.wait()
+        await starter.communicate()  # until nobody holds its output any more
