@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # A client that neither reads nor answers our close is not waited for longer.
 _FAREWELL_S = 5.0
 _LAST_ANSWERS_S = 1.0
+# What waits is written together, up to so much: more would wait in the buffer of the socket, where no delta is joined.
+_WRITE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,18 @@ class Connection:
     async def _write(self) -> None:
         try:
             while True:
-                item = await self._outbox.take()
-                if isinstance(item, Goodbye):
+                item: bytes | Goodbye | None = await self._outbox.take()
+                ready: list[bytes] = []
+                size = 0
+                while isinstance(item, bytes):
+                    ready.append(item)
+                    size += len(item)
+                    item = self._outbox.take_waiting() if size < _WRITE_BYTES else None
+                if ready:
+                    await self._socket.send(ready)
+                if item is not None:
                     await self._socket.close(item.code, item.reason)
                     return
-                await self._socket.send(item)
         except SocketClosed:
             return
 
@@ -155,7 +164,7 @@ async def open_connection(
     """
     try:
         challenge = frames.dump(handshake.challenge(_now_ms(clock)))
-        await socket.send(frames.event("connect.challenge", challenge))
+        await socket.send([frames.event("connect.challenge", challenge)])
         try:
             async with asyncio.timeout(limits.preauth_timeout_s):
                 text = await socket.receive()
@@ -185,7 +194,7 @@ async def open_connection(
 
 async def _refuse(socket: Socket, refusal: HandshakeRefused) -> None:
     try:
-        await socket.send(frames.error_response(refusal.request_id, refusal.shape.to_json()))
+        await socket.send([frames.error_response(refusal.request_id, refusal.shape.to_json())])
     except SocketClosed:
         return
     await socket.close(refusal.close_code, refusal.shape.message)

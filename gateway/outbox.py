@@ -136,12 +136,18 @@ class Outbox:
 
     async def take(self) -> bytes | Goodbye:
         """The next frame, complete. Waits until there is one."""
+        while (item := self.take_waiting()) is None:
+            self._filled.clear()
+            await self._filled.wait()
+        return item
+
+    def take_waiting(self) -> bytes | Goodbye | None:
+        """The next frame if there is one at this moment."""
         if self._second_half is not None:
             frame, self._second_half = self._second_half, None
             return frame
-        while not self._queue:
-            self._filled.clear()
-            await self._filled.wait()
+        if not self._queue:
+            return None
         item = self._queue.popleft()
         return item if isinstance(item, Goodbye) else self._frame(item)
 
