@@ -35,6 +35,10 @@ _LOGGED_COUNT = 512
 # Ends wait so long for a start to share its call: nobody's answer depends on them.
 _PATIENCE_S = 0.003
 
+# Turns of the loop between a commit and the call: whoever sent the message is answered before the log is written, and
+# within one process the answer passes from task to task so often (stream, its reader, its caller, the socket's writer).
+_TURNS = 5
+
 # A call costs some hundred microseconds before its first event. Once several runs share one, a few milliseconds between
 # calls let more share the next; a lone run never waits.
 _BUSY_ENTRIES = 4
@@ -112,6 +116,7 @@ class Opener:
         self._listener = listener
         self._queue: deque[_Entry] = deque()
         self._bell = asyncio.Event()
+        self._ringing = False
         self._closing = asyncio.Event()
         self._ended: list[str] = []
         self._retried: list[str] = []
@@ -188,10 +193,18 @@ class Opener:
     def _put(self, entry: _Entry) -> None:
         self._queue.append(entry)
         if entry.ended is None:
-            # A turn later: whoever waits for the commit is answered before the log is written.
-            self._loop.call_soon(self._bell.set)
+            if not self._ringing:
+                self._ringing = True
+                self._ring_after(_TURNS)
         elif self._patience is None and not self._bell.is_set():
             self._patience = self._loop.call_later(_PATIENCE_S, self._bell.set)
+
+    def _ring_after(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._ring_after, turns - 1)
+        else:
+            self._ringing = False
+            self._bell.set()
 
     async def _write(self, entries: list[_Entry]) -> None:
         await self._load_drafts(entries)

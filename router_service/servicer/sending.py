@@ -59,11 +59,14 @@ class Sending:
         self._waiting = waiting
         self._exchange = exchange
         self._window = window
-        self._drained = asyncio.Event()
+        self._draining = False
+        self._streams: set[asyncio.Queue[_Frame | None]] = set()
 
     def drain(self) -> None:
         """Ends the streams when what they sent so far is answered."""
-        self._drained.set()
+        self._draining = True
+        for frames in self._streams:
+            frames.put_nowait(None)
 
     async def send_one(self, draft: message_pb2.MessageDraft, caller: Caller) -> message_pb2.Receipt:
         if draft.in_reply_to or draft.turn_count:
@@ -120,10 +123,12 @@ class Sending:
         frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
         room = _Room(2 * self._window)
         reading = asyncio.create_task(self._read_frames(requests, caller, frames, room))
-        drained = asyncio.create_task(self._drained.wait())
+        self._streams.add(frames)
+        if self._draining:
+            frames.put_nowait(None)
         try:
             yield router_service_pb2.SendResponse(credit=self._window)
-            while (frame := await self._next(frames, drained)) is not None:
+            while (frame := await frames.get()) is not None:
                 response = router_service_pb2.SendResponse()
                 await self._answer(frame, response)
                 while not frames.empty() and len(response.outcomes) < _MAX_OUTCOMES:
@@ -135,23 +140,13 @@ class Sending:
                 response.credit = len(response.outcomes)
                 room.give(len(response.outcomes))
                 yield response
-            if self._drained.is_set() and not reading.done():
+            if self._draining and not reading.done():
                 raise Draining
             await reading
         finally:
+            self._streams.discard(frames)
             reading.cancel()
-            drained.cancel()
-            await asyncio.gather(reading, drained, return_exceptions=True)
-
-    async def _next(self, frames: "asyncio.Queue[_Frame | None]", drained: "asyncio.Task[bool]") -> _Frame | None:
-        if not frames.empty():
-            return frames.get_nowait()
-        getting = asyncio.ensure_future(frames.get())
-        try:
-            await asyncio.wait((getting, drained), return_when=asyncio.FIRST_COMPLETED)
-            return getting.result() if getting.done() else None
-        finally:
-            getting.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read_frames(
         self,
@@ -163,7 +158,7 @@ class Sending:
         traceparent = CURRENT_TRACEPARENT.get()
         try:
             async for request in requests:
-                if self._drained.is_set():
+                if self._draining:
                     return
                 drafts = request.messages
                 if not drafts:  # asks for the credit, which the stream began with; it would take a place in no bound
