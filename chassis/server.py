@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 import grpc.aio
@@ -188,12 +188,24 @@ class ServiceHost:
             await self._health.set(name, status)
 
 
-async def serve(hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | None) -> None:
+class Front(Protocol):
+    """What stands before the services and is none itself: it calls them for clients that speak something else."""
+
+    async def start(self) -> int:
+        """Binds and serves. Returns the port."""
+
+    async def drain(self) -> None:
+        """Sends its clients elsewhere and stops; also right for one that did not start."""
+
+
+async def serve(
+    hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | None, front: Front | None = None
+) -> None:
     """Starts the hosts in order, waits for SIGTERM or SIGINT, drains, returns.
 
     All hosts announce their drain before any of them stops; they stop in reverse order, so give them in the order of
-    their dependencies. When one fails to start, those that did are drained and all are closed. A second signal ends
-    the process at once.
+    their dependencies. `front` starts after all of them and has drained before any of them hears of it. When one fails
+    to start, those that did are drained and all are closed. A second signal ends the process at once.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -206,6 +218,9 @@ async def serve(hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | 
             started.append(host)
             ports = await host.start()
             _log.info("serving", extra={"served": host.service.name, "pid": os.getpid(), "ports": dict(ports)})
+        if front is not None:
+            port = await front.start()
+            _log.info("serving", extra={"served": "gateway", "pid": os.getpid(), "port": port})
         if on_ready is not None:
             on_ready()
         await stop.wait()
@@ -213,6 +228,8 @@ async def serve(hosts: Sequence[ServiceHost], *, on_ready: Callable[[], None] | 
         for number in signals:
             loop.remove_signal_handler(number)
         _log.info("draining", extra={"served": [host.service.name for host in started]})
+        if front is not None:
+            await front.drain()
         for host in started:
             await host.announce_drain()
         for host in reversed(hosts):

@@ -14,6 +14,10 @@ class GatewaySettings(MobotSettings):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(18789, ge=0, le=65535, description="Port the gateway listens on; 0 takes a free one.")
 
+    gateway_apart: bool = Field(
+        False,
+        description="Run the gateway in a process of its own beside the core, as `mobot up --gateway-apart` does.",
+    )
     gateway_default_bot: str = Field("main", description="Bot that keys without an agent belong to.")
     gateway_control_ui_dir: Path | None = Field(
         None, description="Directory of an installed OpenClaw Control UI to serve at / instead of the built-in page."

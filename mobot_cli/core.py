@@ -1,8 +1,9 @@
-"""The core process: the four services on one event loop, calling each other without sockets.
+"""The core process: the four services and the gateway on one event loop, calling each other without sockets.
 
 Each service keeps its own settings, database, sockets and identity, exactly as in a process of its own (the isolated
-layout); only the calls between the four go through local channels. A service is found by its name: `compose` in
-`<name>_service.__main__` and `<Name>Settings` in `<name>_service.settings`.
+layout); only the calls between them go through local channels. A service is found by its name: `compose` in
+`<name>_service.__main__` and `<Name>Settings` in `<name>_service.settings`. With MOBOT_GATEWAY_APART the gateway is not
+here but in a process of its own, and calls through the sockets.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ from chassis.clock import Clock, SystemClock
 from chassis.errors import FailedPrecondition
 from chassis.identity import Authenticator, mint_token
 from chassis.lifeline import Lifeline
-from chassis.server import Service, ServiceHost, serve
-from chassis.settings import ChassisSettings, MobotSettings, load, root_token, run_main
+from chassis.server import Front, Service, ServiceHost, serve
+from chassis.settings import ChassisSettings, MobotSettings, TargetSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
+from gateway.settings import GatewaySettings
 from mobot_cli.layout import SERVICES, Layout
 
 EXIT_SETTINGS = 2
@@ -64,6 +66,9 @@ async def run(line: Lifeline) -> None:
     authenticator, clock = Authenticator(secret), SystemClock()
     telemetry = Telemetry.from_settings("core", exporter=settings.trace_exporter, sample=settings.trace_sample)
     dialers = {name: _dialer(name, secret) for name in SERVICES}
+    edge = load(GatewaySettings)
+    if not edge.gateway_apart:
+        dialers["gateway"] = _gateway_dialer(secret)
     layout = Layout(settings.data_dir)
     hosts: list[ServiceHost] = []
     async with contextlib.AsyncExitStack() as opened:
@@ -89,12 +94,29 @@ async def run(line: Lifeline) -> None:
             hosts.append(host)
             for dialer in dialers.values():
                 dialer.add_handlers(host.local_handlers)
-        await serve(hosts, on_ready=lambda: _ready(line))
+        front: Front | None = None
+        if not edge.gateway_apart:
+            front = _gateway(edge, token=secret, dialer=dialers["gateway"], clock=clock, telemetry=telemetry)
+        await serve(hosts, on_ready=lambda: _ready(line), front=front)
 
 
 def _dialer(name: str, secret: str) -> Dialer:
     """Each service speaks to the others under its own name, as it would from its own process."""
     return Dialer(dict.fromkeys(SERVICES, LOCAL), token=mint_token(secret, f"services/{name}"), actor=None)
+
+
+def _gateway_dialer(secret: str) -> Dialer:
+    """The gateway's calls are the operator's. What the environment gives another target is dialled there, as ever."""
+    given = load(TargetSettings)
+    elsewhere = {name: given.targets()[name] for name in SERVICES if f"{name}_target" in given.model_fields_set}
+    return Dialer(dict.fromkeys(SERVICES, LOCAL) | elsewhere, token=secret, actor="operators/root")
+
+
+def _gateway(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clock, telemetry: Telemetry) -> Front:
+    # Imported here: a core whose gateway is apart need not load a web server.
+    from gateway.composition import compose
+
+    return compose(settings, token=token, dialer=dialer, clock=clock, telemetry=telemetry)
 
 
 def _ready(line: Lifeline) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from mobot_cli.layout import Layout
 
+# As the settings classes read them (pydantic), which the supervisor does not load.
+_ON = frozenset({"1", "true", "t", "yes", "y", "on"})
+_OFF = frozenset({"", "0", "false", "f", "no", "n", "off"})
+
 
 class CannotStart(Exception):
     """The settings cannot work as they are; the message says which one and what to do. Exit code 2."""
@@ -40,6 +44,18 @@ def listener(process: str, host: str, variable: str, default: int, environment: 
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise CannotStart(f"{variable}={text}: a port is a number from 0 to 65535 (0 means any free one)")
     return Listener(process, host, int(text), variable)
+
+
+def flag(variable: str, environment: Mapping[str, str]) -> bool:
+    """Reads a setting that is on or off; absent and empty are off.
+
+    Raises:
+        CannotStart: it is neither.
+    """
+    text = environment.get(variable, "").strip().lower()
+    if text not in _ON | _OFF:
+        raise CannotStart(f"{variable}={environment[variable]}: this is either true or false")
+    return text in _ON
 
 
 def settle_ports(listeners: Sequence[Listener]) -> tuple[Listener, ...]:

@@ -36,9 +36,16 @@ def listeners(*, port: int | None, environment: Mapping[str, str]) -> tuple[List
 
 
 def children(
-    layout: Layout, ports: Sequence[Listener], *, isolated: bool, environment: Mapping[str, str]
+    layout: Layout,
+    ports: Sequence[Listener],
+    *,
+    isolated: bool,
+    gateway_apart: bool,
+    environment: Mapping[str, str],
 ) -> tuple[ChildSpec, ...]:
-    """The processes of the default layout (core, gateway, runner), or with `isolated` one process per service.
+    """The processes of the default layout: the core, which holds the gateway too, and the runner.
+
+    With `gateway_apart` the gateway is a process of its own, with `isolated` each service is one as well.
 
     Each is told by its environment where it listens and where it finds the others, and is not shown where others
     listen: a variable of somebody else's makes a process load all settings classes at start, to tell it from a
@@ -73,12 +80,14 @@ def children(
             for service in SERVICES
         )
     else:
-        hosts = (child("core", "mobot_cli.core", _SERVICES, ports_of(*SERVICES)),)
+        within = SERVICES if gateway_apart else (*SERVICES, "gateway")
+        said = {**ports_of(*within), "MOBOT_GATEWAY_APART": str(gateway_apart).lower()}
+        hosts = (child("core", "mobot_cli.core", _SERVICES, said),)
     edge = child("gateway", "gateway", _EDGE, {**ports_of("gateway"), **found})
     runner = child("runner", "bot_runner", _EDGE, found)
     return (
         *hosts,
-        replace(edge, probe=HttpProbe(gateway.host, gateway.port)),
+        *((replace(edge, probe=HttpProbe(gateway.host, gateway.port)),) if isolated or gateway_apart else ()),
         # It can do nothing before, and on few cores its imports would only slow those that everybody waits for.
         replace(runner, after=frozenset(host.name for host in hosts)),
     )

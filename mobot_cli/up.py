@@ -33,6 +33,7 @@ class UpOptions:
     data_dir: Path | None = None
     port: int | None = None
     isolated: bool = False
+    gateway_apart: bool = False
     demo: bool = True
     detach: bool = False
     announce_fd: int | None = None
@@ -57,7 +58,12 @@ def main(arguments: Sequence[str]) -> int:
         type=_port,
         help="the gateway's port, 0 for any free one (default: $MOBOT_PORT, else 18789)",
     )
-    parser.add_argument("--isolated", action="store_true", help="run one process for each service")
+    parser.add_argument("--isolated", action="store_true", help="run one process for each service and the gateway")
+    parser.add_argument(
+        "--gateway-apart",
+        action="store_true",
+        help="run the gateway in a process of its own, not in the core (also: MOBOT_GATEWAY_APART=true)",
+    )
     parser.add_argument(
         "--no-demo", dest="demo", action="store_false", help="do not make the demo bots on the very first start"
     )
@@ -111,7 +117,13 @@ async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
     try:
         ports = preflight.settle_ports(wanted)
         instance.say_addresses(layout, {each.process: each.address for each in ports})
-        children = processes.children(layout, ports, isolated=options.isolated, environment=os.environ)
+        children = processes.children(
+            layout,
+            ports,
+            isolated=options.isolated,
+            gateway_apart=options.gateway_apart or preflight.flag("MOBOT_GATEWAY_APART", os.environ),
+            environment=os.environ,
+        )
         for child in children:
             logfile.rotate(child.log_file)
         screen.progress(f"starting {', '.join(child.name for child in children)}; data in {layout.data_dir}")

@@ -1,10 +1,14 @@
-"""Fixtures of the end-to-end tests: a started mobot in each layout, and the stock client."""
+"""Fixtures of the end-to-end tests: a started mobot in each layout, and the stock client.
+
+Most tests run in the default layout, what a layout could break also in the isolated one; the layout between the two,
+with the gateway apart from the core, only has its processes killed.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Mobot, running
+from harness import APART_LAYOUT, ISOLATED_LAYOUT, Mobot, running
 from stock import StockClient
 
 from benchmarks.openclaw_peer import Installation, install
@@ -18,15 +22,22 @@ def default_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
 
 
 @pytest.fixture(scope="session")
+def apart_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
+    """The same with the gateway in a process of its own."""
+    with running(tmp_path_factory.mktemp("apart"), layout=APART_LAYOUT) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def isolated_mobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mobot]:
     """The same with one process for each service."""
-    with running(tmp_path_factory.mktemp("isolated"), isolated=True) as started:
+    with running(tmp_path_factory.mktemp("isolated"), layout=ISOLATED_LAYOUT) as started:
         yield started
 
 
 @pytest.fixture(params=["default", "isolated"])
 def mobot(request: pytest.FixtureRequest) -> Mobot:
-    """A mobot in each layout in turn."""
+    """A mobot with everything in one process, then one with everything in its own."""
     started: Mobot = request.getfixturevalue(f"{request.param}_mobot")
     return started
 

@@ -21,8 +21,10 @@ from typing import TypeVar
 import psutil
 
 SERVICES = ("registry", "session", "memory", "router")
-CORE_LAYOUT = ("core", "gateway", "runner")
+DEFAULT_LAYOUT = ("core", "runner")
+APART_LAYOUT = ("core", "gateway", "runner")
 ISOLATED_LAYOUT = (*SERVICES, "gateway", "runner")
+_FLAGS = {DEFAULT_LAYOUT: [], APART_LAYOUT: ["--gateway-apart"], ISOLATED_LAYOUT: ["--isolated"]}
 START_PATIENCE_S = 45.0
 STOP_PATIENCE_S = 30.0
 _POLL_S = 0.02
@@ -67,7 +69,7 @@ class Mobot:
     """One data directory with its ports, and the `mobot up` that runs on it, if any."""
 
     directory: Path
-    isolated: bool = False
+    layout: tuple[str, ...] = DEFAULT_LAYOUT
     settings: Mapping[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=lambda: free_ports(("gateway", *SERVICES)))
     process: subprocess.Popen[bytes] | None = None
@@ -98,10 +100,6 @@ class Mobot:
     def token(self) -> str:
         return (self.data_dir / "token").read_text().strip()
 
-    @property
-    def process_names(self) -> tuple[str, ...]:
-        return ISOLATED_LAYOUT if self.isolated else CORE_LAYOUT
-
     def address(self, service: str) -> str:
         return f"127.0.0.1:{self.ports[service]}"
 
@@ -109,7 +107,7 @@ class Mobot:
         """Runs `mobot up`; returns when it has said what to open and the gateway calls itself ready."""
         assert self.process is None, "already started"
         self._starts += 1
-        command = [sys.executable, "-m", "mobot_cli", "up", *(["--isolated"] if self.isolated else [])]
+        command = [sys.executable, "-m", "mobot_cli", "up", *_FLAGS[self.layout]]
         with self.out_file.open("wb") as out, self.err_file.open("wb") as err:
             self.process = subprocess.Popen(
                 command,
@@ -228,9 +226,11 @@ class Mobot:
 
 
 @contextmanager
-def running(directory: Path, *, isolated: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Mobot]:
+def running(
+    directory: Path, *, layout: tuple[str, ...] = DEFAULT_LAYOUT, settings: Mapping[str, str] | None = None
+) -> Iterator[Mobot]:
     """A started mobot that is stopped, or ended whatever happens, at the end."""
-    mobot = Mobot(directory, isolated=isolated, settings=settings or {})
+    mobot = Mobot(directory, layout=layout, settings=settings or {})
     try:
         mobot.start()
         yield mobot

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from client import ENDS, Client, Heard, connected, text_of
-from harness import CORE_LAYOUT, ISOLATED_LAYOUT, Mobot, running
+from harness import DEFAULT_LAYOUT, ISOLATED_LAYOUT, Mobot, running
 from session_log import events_of, runs_finished, texts
 
 from mobot.session.v1 import event_pb2
@@ -59,9 +59,14 @@ def kill(mobot: Mobot, victim: str) -> Callable[[], None]:
     return partial(mobot.wait_restarted, victim, pid)
 
 
-@pytest.mark.parametrize("victim", [*CORE_LAYOUT, EVERYTHING])
+@pytest.mark.parametrize("victim", [*DEFAULT_LAYOUT, EVERYTHING])
 async def test_nothing_is_lost_doubled_or_left_open(default_mobot: Mobot, victim: str) -> None:
     await talk_through_a_crash(default_mobot, victim)
+
+
+@pytest.mark.parametrize("victim", ["core", "gateway"])
+async def test_nothing_is_lost_doubled_or_left_open_with_the_gateway_apart(apart_mobot: Mobot, victim: str) -> None:
+    await talk_through_a_crash(apart_mobot, victim)
 
 
 @pytest.mark.parametrize("victim", [*ISOLATED_LAYOUT, EVERYTHING])
@@ -134,7 +139,7 @@ async def test_random_deaths_under_load_lose_and_double_nothing(default_mobot: M
                 tasks.create_task(keep_sending(sender, mail, ending, random.Random(chance.random())))
             for _ in range(5):
                 await asyncio.sleep(chance.uniform(0, 2))  # when they die is the point
-                await asyncio.to_thread(mobot.kill_if_there, chance.choice(CORE_LAYOUT))
+                await asyncio.to_thread(mobot.kill_if_there, chance.choice(DEFAULT_LAYOUT))
             ending.set()
         await asyncio.to_thread(mobot.wait_ready)
         for mail in mails:

@@ -1,4 +1,4 @@
-"""`mobot up` with its real processes, in both layouts."""
+"""`mobot up` with its real processes, in its layouts."""
 
 import contextlib
 import os
@@ -129,20 +129,17 @@ def eventually(condition: Callable[[], object], *, within_s: float = 100.0) -> N
 
 @pytest.fixture
 def layout() -> str:
-    return "default"
+    return ""
 
 
 @pytest.fixture
 def mobot(layout, tmp_path) -> Iterator[Mobot]:
-    made = Mobot(tmp_path, *(["--isolated"] if layout == "isolated" else []))
+    made = Mobot(tmp_path, *([f"--{layout}"] if layout else []))
     yield made
     made.end()
 
 
-both_layouts = pytest.mark.parametrize("layout", ["default", "isolated"])
-
-
-@both_layouts
+@pytest.mark.parametrize("layout", ["", "gateway-apart", "isolated"])
 def test_it_starts_answers_on_every_port_and_drains(mobot):
     mobot.start()
     assert mobot.is_ready()
@@ -165,7 +162,7 @@ def test_a_deleted_demo_bot_does_not_come_back(mobot):
     assert mobot.stop() == 0
 
 
-@both_layouts
+@pytest.mark.parametrize("layout", ["", "isolated"])
 def test_every_process_that_is_killed_comes_back(mobot):
     mobot.start()
     before = mobot.children()

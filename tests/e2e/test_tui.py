@@ -92,7 +92,7 @@ def test_a_person_talks_switches_starts_over_and_is_stopped_from_losing_a_persis
 def test_a_person_sees_the_whole_answer_once_though_everything_was_killed(
     tui: Terminal, stock: StockClient, mobot: Mobot
 ) -> None:
-    for kill in (partial(mobot.kill, "gateway"), partial(mobot.kill, "core"), mobot.kill_all):
+    for kill in (partial(mobot.kill, "core"), mobot.kill_all):
         key = f"agent:main:killed-{uuid.uuid4().hex[:8]}"
         say(tui, f"/session {key}")
         tui.shows(f"session {key}")

@@ -272,6 +272,45 @@ async def test_serve_closes_all_services_when_one_fails_to_start(tmp_path):
     assert [life.steps[-1] for life in lives] == ["close"] * 3
 
 
+class _Front:
+    """Notes what a host's life was like when it was called."""
+
+    def __init__(self, life: Lifecycle, failure: Exception | None = None) -> None:
+        self._life, self._failure = life, failure
+        self.noted: list[tuple[str, list[str]]] = []
+
+    async def start(self) -> int:
+        self.noted.append(("start", list(self._life.steps)))
+        if self._failure is not None:
+            raise self._failure
+        return 1
+
+    async def drain(self) -> None:
+        self.noted.append(("drain", list(self._life.steps)))
+
+
+async def test_what_stands_before_the_services_starts_last_and_has_drained_before_they_hear_of_it(tmp_path):
+    life, ready = Lifecycle(), asyncio.Event()
+    front = _Front(life)
+    hosts = [_host([f"unix:{tmp_path}/one.sock"], lifecycle=life)]
+    serving = asyncio.create_task(serve(hosts, on_ready=ready.set, front=front))
+    await asyncio.wait_for(ready.wait(), 60)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(serving, 60)
+    assert front.noted == [("start", ["ready"]), ("drain", ["ready"])]
+    assert life.steps == ["ready", "end_watches", "close"]
+
+
+async def test_services_are_closed_when_what_stands_before_them_cannot_start(tmp_path):
+    life = Lifecycle()
+    front = _Front(life, PortInUse("taken"))
+    with pytest.raises(PortInUse):
+        await asyncio.wait_for(
+            serve([_host([f"unix:{tmp_path}/one.sock"], lifecycle=life)], on_ready=None, front=front), 60
+        )
+    assert life.steps[-1] == "close"
+
+
 # Letting calls in
 
 

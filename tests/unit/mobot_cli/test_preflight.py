@@ -2,8 +2,9 @@ import socket
 
 import pytest
 
+from gateway.settings import GatewaySettings
 from mobot_cli.layout import Layout
-from mobot_cli.preflight import CannotStart, Listener, listener, prepare, settle_ports
+from mobot_cli.preflight import CannotStart, Listener, flag, listener, prepare, settle_ports
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "65536", "1.5", " 80", "²"])
@@ -48,3 +49,15 @@ def test_directories_are_made_for_the_user_alone(tmp_path):
     prepare(layout)
     assert [path.stat().st_mode & 0o777 for path in (layout.data_dir, layout.run_dir, layout.log_dir)] == [0o700] * 3
     assert {path.name for path in layout.data_dir.iterdir()} == {"run", "logs"}
+
+
+@pytest.mark.parametrize(("text", "on"), [("true", True), ("1", True), ("ON", True), ("", False), ("no", False)])
+def test_a_setting_is_on_or_off_in_the_words_that_the_processes_know(text, on, monkeypatch):
+    assert flag("MOBOT_GATEWAY_APART", {"MOBOT_GATEWAY_APART": text}) is on
+    monkeypatch.setenv("MOBOT_GATEWAY_APART", text)
+    assert GatewaySettings().gateway_apart is on
+
+
+def test_a_setting_that_is_neither_is_told_with_its_variable():
+    with pytest.raises(CannotStart, match="MOBOT_GATEWAY_APART=perhaps"):
+        flag("MOBOT_GATEWAY_APART", {"MOBOT_GATEWAY_APART": "perhaps"})

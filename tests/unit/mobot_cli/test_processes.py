@@ -9,16 +9,26 @@ from mobot_cli.settings import CliSettings
 LAYOUT = Layout(Path("/data"))
 
 
-def children(*, isolated=False, **environment):
+def children(*, isolated=False, gateway_apart=False, **environment):
     ports = processes.listeners(port=None, environment=environment)
-    return {
-        child.name: child for child in processes.children(LAYOUT, ports, isolated=isolated, environment=environment)
-    }
+    found = processes.children(LAYOUT, ports, isolated=isolated, gateway_apart=gateway_apart, environment=environment)
+    return {child.name: child for child in found}
 
 
-def test_the_default_layout_is_three_processes_and_the_isolated_one_six():
-    assert list(children()) == ["core", "gateway", "runner"]
-    assert list(children(isolated=True)) == ["registry", "session", "memory", "router", "gateway", "runner"]
+def test_the_default_layout_is_two_processes_the_gateway_may_be_a_third_and_the_isolated_one_is_six():
+    assert list(children()) == ["core", "runner"]
+    assert list(children(gateway_apart=True)) == ["core", "gateway", "runner"]
+    for gateway_apart in (False, True):
+        found = children(isolated=True, gateway_apart=gateway_apart)
+        assert list(found) == ["registry", "session", "memory", "router", "gateway", "runner"]
+
+
+@pytest.mark.parametrize("gateway_apart", [True, False])
+def test_the_core_is_told_whether_the_gateway_is_its_own_to_serve(gateway_apart):
+    core = children(gateway_apart=gateway_apart)["core"]
+    assert core.environment["MOBOT_GATEWAY_APART"] == str(gateway_apart).lower()
+    assert ("MOBOT_PORT" in core.hidden) is gateway_apart
+    assert ("MOBOT_PORT" in core.environment) is not gateway_apart
 
 
 def test_callers_are_told_the_sockets_on_which_the_services_listen():
@@ -38,7 +48,7 @@ def test_a_socket_or_target_of_the_environment_is_kept():
 
 
 def test_a_process_is_not_shown_where_others_listen():
-    gateway = children(MOBOT_REGISTRY_PORT="1")["gateway"]
+    gateway = children(gateway_apart=True, MOBOT_REGISTRY_PORT="1")["gateway"]
     assert "MOBOT_REGISTRY_PORT" in gateway.hidden
     assert "MOBOT_PORT" not in gateway.hidden
 
