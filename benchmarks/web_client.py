@@ -56,10 +56,13 @@ class WebClient:
         """The payload of the answer."""
         number = str(next(self._numbers))
         answer = self._pending[number] = asyncio.get_running_loop().create_future()
-        await self._socket.send(
-            orjson.dumps({"type": "req", "id": number, "method": method, "params": params}).decode()
-        )
-        frame = await asyncio.wait_for(answer, timeout_s)
+        try:
+            await self._socket.send(
+                orjson.dumps({"type": "req", "id": number, "method": method, "params": params}).decode()
+            )
+            frame = await asyncio.wait_for(answer, timeout_s)
+        finally:
+            self._pending.pop(number, None)
         if not frame["ok"]:
             raise RequestRefused(frame["error"])
         return frame.get("payload")
