@@ -5,15 +5,22 @@ Its functions are for use inside a write; two replicas that race for one id are 
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.protobuf.message import Message
 from sqlalchemy import Column, Connection, DateTime, Index, LargeBinary, MetaData, String, Table, delete, insert, select
 
+from chassis import direct_sql
 from chassis.errors import REQUEST_ID_REUSED, FieldViolation, InvalidArgument, field_invalid
 
 RETENTION = timedelta(days=7)
 MAX_REQUEST_ID_LENGTH = 128
+
+_COLUMNS = ("principal", "method", "request_id", "fingerprint", "response", "expire_time")
+# As SQLAlchemy writes times there.
+_SQLITE_TIME = "%Y-%m-%d %H:%M:%S.%f"
 
 
 def ledger_table(metadata: MetaData, name: str = "request_ledger") -> Table:
@@ -54,15 +61,11 @@ def find(
         return None
     if len(request_id) > MAX_REQUEST_ID_LENGTH:
         raise field_invalid("request_id", f"must not be longer than {MAX_REQUEST_ID_LENGTH} characters")
-    columns = table.c
-    row = conn.execute(
-        select(columns.fingerprint, columns.response).where(
-            columns.principal == principal, columns.method == method, columns.request_id == request_id
-        )
-    ).one_or_none()
+    row = _find(conn, table, principal, method, request_id)
     if row is None:
         return None
-    if row.fingerprint != fingerprint:
+    known, response = row
+    if known != fingerprint:
         rule = "was used before for a request with other content; use a new id for a new request"
         raise InvalidArgument(
             f"request_id {request_id!r} {rule}",
@@ -70,7 +73,7 @@ def find(
             metadata={"field": "request_id", "requestId": request_id, "method": method},
             violations=(FieldViolation("request_id", rule),),
         )
-    return bytes(row.response)
+    return bytes(response)
 
 
 def remember(
@@ -85,18 +88,30 @@ def remember(
     now: datetime,
 ) -> None:
     """Records the response, in the transaction of its effect, for `RETENTION`; nothing for an empty `request_id`."""
-    if request_id:
-        conn.execute(
-            insert(table),
-            {
-                "principal": principal,
-                "method": method,
-                "request_id": request_id,
-                "fingerprint": fingerprint,
-                "response": response,
-                "expire_time": (now + RETENTION).astimezone(UTC),
-            },
+    if not request_id:
+        return
+    expire_time = (now + RETENTION).astimezone(UTC)
+    row = (principal, method, request_id, fingerprint, response)
+    if conn.dialect.name == "sqlite":
+        insertion = f"INSERT INTO {table.name} ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"
+        direct_sql.run(conn, insertion, (*row, expire_time.strftime(_SQLITE_TIME)))
+    else:
+        conn.execute(insert(table), dict(zip(_COLUMNS, (*row, expire_time), strict=True)))
+
+
+def _find(conn: Connection, table: Table, *key: str) -> Sequence[Any] | None:
+    """Fingerprint and response."""
+    if conn.dialect.name == "sqlite":
+        question = (
+            f"SELECT fingerprint, response FROM {table.name} WHERE principal = ? AND method = ? AND request_id = ?"
         )
+        rows = direct_sql.fetch(conn, question, key)
+        return rows[0] if rows else None
+    columns = table.c
+    found = select(columns.fingerprint, columns.response)
+    for column, value in zip((columns.principal, columns.method, columns.request_id), key, strict=True):
+        found = found.where(column == value)
+    return conn.execute(found).one_or_none()
 
 
 def sweep(conn: Connection, table: Table, now: datetime) -> int:

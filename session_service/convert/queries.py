@@ -11,7 +11,8 @@ from mobot.session.v1 import session_service_pb2
 from session_service.convert.checks import check_count, check_not_negative, check_text, from_timestamp
 from session_service.convert.events import from_proto_kinds
 from session_service.domain.session import SessionState
-from session_service.store.listing import SessionFilter, SessionOrder
+from session_service.store.filtering import SessionFilter
+from session_service.store.listing import SessionOrder
 from session_service.store.log import EventFilter
 
 MAX_OFFSET = 1_000_000

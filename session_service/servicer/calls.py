@@ -12,6 +12,7 @@ from chassis.identity import bot_of, caller
 from chassis.paging import PageTokens
 from chassis.resource_names import SessionName, parse_session
 from mobot.session.v1 import session_service_pb2_grpc
+from session_service.convert.session_lines import SessionLines
 from session_service.convert.tokens import WatchTokens
 from session_service.domain.errors import SessionNotFound
 from session_service.feed.hub import Hub
@@ -54,6 +55,7 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         self._retention_us = rooms.retention_us
         self._import_limit = rooms.import_limit
         self._names: dict[str, SessionName] = {}
+        self._lines = SessionLines()
 
     def _visible(self, name: str, *, field: str = "name") -> str:
         """The resource name if the caller may see such a session. Raises SessionNotFound, as for a missing one."""
@@ -76,10 +78,19 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         bulk: bool = False,
     ) -> Answer:
         """Does `act` in one commit and answers; a repeated request id gets the first answer. `bulk`: it is long."""
-        claim = self._claim(request, lambda value: answer(value).SerializeToString())
+        made: list[Answer] = []
+
+        def encode(value: T) -> bytes:
+            made[:] = [answer(value)]
+            return made[0].SerializeToString()
+
+        claim = self._claim(request, encode)
         write = self._store.write_bulk if bulk else self._store.write
         result = await write(act, claim)
-        return kind.FromString(result) if isinstance(result, Replayed) else answer(result)
+        if isinstance(result, Replayed):
+            return kind.FromString(result)
+        # The claim's encoder has made the answer already, in the last of its attempts.
+        return made[0] if made else answer(result)
 
     def _claim(self, request: Any, encode: Callable[[Any], bytes]) -> Claim | None:  # noqa: ANN401
         if not request.request_id:

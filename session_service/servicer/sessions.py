@@ -78,7 +78,7 @@ class SessionCalls(Calls):
         context: Any,  # noqa: ANN401, ARG002
     ) -> session_service_pb2.GetSessionResponse:
         session = await self._store.get_session(self._visible(request.name))
-        return session_service_pb2.GetSessionResponse(session=sessions.to_proto_session(session, request.view))
+        return session_service_pb2.GetSessionResponse.FromString(self._lines.join((session,), request.view))
 
     async def BatchGetSessions(
         self,
@@ -125,12 +125,12 @@ class SessionCalls(Calls):
             offset=queries.from_proto_offset(request.offset),
             count=request.count_total,
         )
-        return session_service_pb2.ListSessionsResponse(
-            sessions=[sessions.to_proto_session(session, request.view) for session in page.sessions],
-            next_page_token=self._page_tokens.encode(query, page.position) if page.position else "",
-            as_of=self._watch_tokens.encode(page.as_of),
-            total_count=page.total,
-        )
+        response = session_service_pb2.ListSessionsResponse.FromString(self._lines.join(page.sessions, request.view))
+        if page.position:
+            response.next_page_token = self._page_tokens.encode(query, page.position)
+        response.as_of = self._watch_tokens.encode(page.as_of)
+        response.total_count = page.total
+        return response
 
     async def UpdateSession(
         self,

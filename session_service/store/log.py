@@ -3,7 +3,20 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, func, select
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 
 from chassis import direct_sql
 from session_service.domain import errors
@@ -11,9 +24,11 @@ from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
 from session_service.domain.session import Session
 from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
 from session_service.store.rows import SESSIONS_BY_NAME, to_session
-from session_service.store.sql import among
+from session_service.store.session_cache import SessionCache
+from session_service.store.sql import Shapes, among
 
 _e = EVENT.c
+_PAGES = Shapes()
 _POSITION = f"SELECT {LOG_HEAD.c.position.name} FROM {LOG_HEAD.name}"
 _KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
@@ -100,21 +115,28 @@ def list_events(
     size: int,
     max_bytes: int,
     count: bool,
+    cache: SessionCache,
 ) -> EventPage:
     """`after` is the sequence that the previous page ended with."""
     as_of = head_position(conn)
-    session = get_session(conn, name)
-    conditions = _conditions(session, which)
+    session = cache.find(conn, name)
+    if session is None:
+        raise errors.SessionNotFound(name)
     total = 0
     if count:
-        total = conn.execute(select(func.count()).select_from(EVENT).where(*conditions)).scalar_one()
-    statement = _select_own().where(*conditions)
-    if after is not None:
-        statement = statement.where(_e.sequence < after if descending else _e.sequence > after)
-    statement = statement.order_by(_e.sequence.desc() if descending else _e.sequence).limit(size + 1)
+        of_filter = _conditions(session, which)
+        total = conn.execute(select(func.count()).select_from(EVENT).where(*of_filter)).scalar_one()
+    values = _values(session, which)
+    values["page_after"], values["page_limit"] = after, size + 1
+    rows = _PAGES.fetch(
+        conn,
+        (_shape(which), descending, after is None),
+        lambda: _page(session, which, descending=descending, first=after is None),
+        values,
+    )
     events: list[StoredEvent] = []
     left = max_bytes
-    for row in conn.execute(statement):
+    for row in rows:
         event = _of_session(session, row)
         if len(events) == size or (events and len(event.payload) > left):
             return EventPage(session, events, True, as_of, total)
@@ -251,30 +273,72 @@ def _within(
     return events, truncated
 
 
+def _page(session: Session, which: EventFilter, *, descending: bool, first: bool) -> Select[Any]:
+    statement = _select_own().where(*_conditions(session, which))
+    if not first:
+        after = bindparam("page_after", type_=BigInteger)
+        statement = statement.where(_e.sequence < after if descending else _e.sequence > after)
+    order = _e.sequence.desc() if descending else _e.sequence
+    return statement.order_by(order).limit(bindparam("page_limit", type_=BigInteger))
+
+
 def _conditions(session: Session, which: EventFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [_e.session == session.head.pk]
+    values = _values(session, which)
+
+    def given(name: str, kind: type[Text | BigInteger] = BigInteger) -> BindParameter[Any]:
+        return bindparam(name, values[name], type_=kind)
+
+    conditions: list[ColumnElement[bool]] = [_e.session == given("of_session")]
     if which.uid is None:
         # A transcript that was gone back to has others after its beginning.
-        conditions += [_e.sequence > session.head.start_sequence, _e.transcript == session.head.transcript]
+        conditions += [_e.sequence > given("of_start"), _e.transcript == given("of_transcript")]
     elif which.uid != "*":
-        conditions.append(
-            _e.transcript.in_(
-                select(TRANSCRIPT.c.pk).where(TRANSCRIPT.c.uid == which.uid, TRANSCRIPT.c.session == session.head.pk)
-            )
+        of_uid = select(TRANSCRIPT.c.pk).where(
+            TRANSCRIPT.c.uid == given("of_uid", Text), TRANSCRIPT.c.session == given("of_session")
         )
+        conditions.append(_e.transcript.in_(of_uid))
     if which.kinds:
-        conditions.append(_e.kind.in_(list(which.kinds)))
+        # There are few kinds, and few sets of them that anyone asks for.
+        conditions.append(_e.kind.in_([literal_column(str(int(kind))) for kind in which.kinds]))
     if which.run:
-        conditions.append(_e.run == which.run)
+        conditions.append(_e.run == given("of_run", Text))
     if which.after_sequence:
-        conditions.append(_e.sequence > which.after_sequence)
+        conditions.append(_e.sequence > given("of_after"))
     if which.before_sequence:
-        conditions.append(_e.sequence < which.before_sequence)
+        conditions.append(_e.sequence < given("of_before"))
     if which.start_time is not None:
-        conditions.append(_e.create_time >= which.start_time)
+        conditions.append(_e.create_time >= given("of_start_time"))
     if which.end_time is not None:
-        conditions.append(_e.create_time < which.end_time)
+        conditions.append(_e.create_time < given("of_end_time"))
     return conditions
+
+
+def _values(session: Session, which: EventFilter) -> dict[str, Any]:
+    """The parameters of `_conditions`."""
+    return {
+        "of_session": session.head.pk,
+        "of_start": session.head.start_sequence,
+        "of_transcript": session.head.transcript,
+        "of_uid": which.uid,
+        "of_run": which.run,
+        "of_after": which.after_sequence,
+        "of_before": which.before_sequence,
+        "of_start_time": which.start_time,
+        "of_end_time": which.end_time,
+    }
+
+
+def _shape(which: EventFilter) -> tuple[object, ...]:
+    """Filters of one shape have the same conditions, for other values."""
+    return (
+        which.uid if which.uid in (None, "*") else "one",
+        tuple(which.kinds),
+        bool(which.run),
+        bool(which.after_sequence),
+        bool(which.before_sequence),
+        which.start_time is None,
+        which.end_time is None,
+    )
 
 
 def _select_own() -> Select[Any]:
@@ -302,8 +366,8 @@ def _select_any() -> Select[Any]:
     )
 
 
-def _of_session(session: Session, row: Row[Any]) -> StoredEvent:
-    position, sequence, uid, kind, run, create_time, payload = tuple(row)
+def _of_session(session: Session, row: Sequence[Any]) -> StoredEvent:
+    position, sequence, uid, kind, run, create_time, payload = row
     head = session.head
     return StoredEvent(
         position, head.pk, head.bot, head.session_id, sequence, uid, _KINDS[kind], run, create_time, payload

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, column, fun
 from session_service.domain.event import EventKind, StoredEvent
 from session_service.models import EVENT, SESSION, TRANSCRIPT
 from session_service.store import deriving
-from session_service.store.listing import SessionFilter, conditions_of
+from session_service.store.filtering import SessionFilter, conditions_of
 
 _e = EVENT.c
 _KINDS = {int(kind): kind for kind in EventKind}

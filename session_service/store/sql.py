@@ -1,6 +1,6 @@
 """Statements that the two engines word differently, made once for each engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -18,7 +18,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
-    literal,
     select,
     text,
 )
@@ -27,6 +26,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import custom_op
 
 from chassis import direct_sql
+
+_MAX_SHAPES = 1_024
 
 # A list goes to SQLite as one JSON parameter: a row of question marks would be another statement for every length.
 _FIND_EVENTS_SQLITE: Final = (
@@ -88,13 +89,57 @@ class Worded:
         return str(compiled)
 
 
-def among(conn: Connection, item: ColumnElement[Any], values: Sequence[str] | Sequence[int]) -> ColumnElement[bool]:
-    """`item IN values`, for any number of values."""
+class Shapes:
+    """The wording of statements that are put together from parts, kept for each set of parts.
+
+    SQLAlchemy takes longer to put one together than SQLite to answer it.
+    """
+
+    def __init__(self) -> None:
+        self._worded: dict[Hashable, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+
+    def fetch(
+        self,
+        conn: Connection,
+        shape: Hashable,
+        make: Callable[[], Select[Any]],
+        values: Mapping[str, Any],
+    ) -> Sequence[Any]:
+        """The rows of the statement of this shape, with `values` for its named parameters.
+
+        `make` is called for the first of a shape; `shape` must tell apart whatever it words differently.
+        """
+        key = (conn.dialect.name, shape)
+        worded = self._worded.get(key)
+        if worded is None:
+            compiled = make().compile(dialect=conn.dialect)
+            if not isinstance(compiled, SQLCompiler):
+                raise AssertionError(f"{compiled} is no statement")
+            # What SQLAlchemy adds by itself (SQLite gets an offset of 0 with each limit) is a part of the wording.
+            own = {name: value for name, value in compiled.params.items() if name not in values}
+            worded = (str(compiled), tuple(compiled.positiontup or ()), own)
+            if len(self._worded) >= _MAX_SHAPES:
+                self._worded.clear()
+            self._worded[key] = worded
+        text, names, own = worded
+        return direct_sql.fetch(conn, text, [own[name] if name in own else values[name] for name in names])
+
+
+def among(
+    conn: Connection, item: ColumnElement[Any], values: Sequence[str] | Sequence[int], name: str | None = None
+) -> ColumnElement[bool]:
+    """`item IN values`, for any number of values. With a `name` they can be given anew, as `listed` has them."""
+    given = listed(conn, values)
     if conn.dialect.name == "sqlite":
-        each = func.json_each(literal(orjson.dumps(list(values)).decode())).table_valued("value")
+        each = func.json_each(bindparam(name, given, type_=Text, unique=name is None)).table_valued("value")
         return item.in_(select(each.c.value))
     kind = BigInteger if isinstance(item.type, Integer) else Text
-    return item == any_(bindparam(None, list(values), type_=ARRAY(kind), unique=True))
+    return item == any_(bindparam(name, given, type_=ARRAY(kind), unique=name is None))
+
+
+def listed(conn: Connection, values: Sequence[str] | Sequence[int]) -> str | list[str] | list[int]:
+    """The values of `among` as a parameter."""
+    return orjson.dumps(list(values)).decode() if conn.dialect.name == "sqlite" else list(values)  # type: ignore[return-value]
 
 
 def unindexed(conn: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -11,18 +11,23 @@ from chassis import idempotency
 from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import AppError
+from session_service.domain.errors import SessionNotFound
 from session_service.domain.event import Append, Appended, StoredEvent
 from session_service.domain.rules import DEFAULT_RULES, Rules
 from session_service.domain.session import Session
 from session_service.models import LEDGER, LOG_HEAD
-from session_service.store import grouping, listing, log
+from session_service.store import grouping, listing, log, resolving
 from session_service.store.appending import append_all
+from session_service.store.filtering import SessionFilter, is_plain
+from session_service.store.session_cache import SessionCache
 from session_service.store.transaction import Encode, HeadCache, Transaction, Written, from_micros
 
 T = TypeVar("T")
 
 # Request ids are kept for days; how punctually they are forgotten matters little.
 _SWEEP_INTERVAL_US = 3_600_000_000
+# Rows that a call of many callers may read on the loop: a thread and back takes longer.
+_AT_A_GLANCE = 200
 
 
 class Listener(Protocol):
@@ -78,6 +83,7 @@ class Store:
         self._database = database
         self._writer = database.writer
         self.heads = HeadCache()
+        self._cache = SessionCache()
         self._kind = self._writer.kind("session", self._handle, after_commit=self._announce, brief=True)
         self._bulk_kind = self._writer.kind("session bulk", self._handle, after_commit=self._announce)
         self._listener: Listener | None = None
@@ -181,10 +187,15 @@ class Store:
         return await self.read(lambda conn: bytes(conn.execute(select(LOG_HEAD.c.secret)).scalar_one()))
 
     async def get_session(self, name: str) -> Session:
-        return await self.read(lambda conn: log.get_session(conn, name))
+        """Raises SessionNotFound."""
+        found = await self._database.glance(lambda conn: self._cache.find(conn, name))
+        if found is None:
+            raise SessionNotFound(name)
+        return found
 
     async def find_sessions(self, names: Sequence[str]) -> dict[str, Session]:
-        return await self.read(lambda conn: listing.find_sessions(conn, names))
+        read = self._database.glance if len(names) <= _AT_A_GLANCE else self._database.read
+        return await read(lambda conn: listing.find_sessions(conn, names, self._cache))
 
     async def sessions(self, keys: Sequence[int]) -> list[Session]:
         return await self.read(lambda conn: listing.sessions_by_key(conn, keys))
@@ -193,11 +204,11 @@ class Store:
         return await self.read(lambda conn: listing.all_sessions(conn, bots, after, limit))
 
     async def resolve(self, bots: Sequence[str] | None, kind: str, reference: str) -> Session:
-        return await self.read(lambda conn: listing.resolve(conn, bots, kind, reference))
+        return await self.read(lambda conn: resolving.resolve(conn, bots, kind, reference))
 
     async def list_sessions(
         self,
-        which: listing.SessionFilter,
+        which: SessionFilter,
         order: listing.SessionOrder,
         *,
         size: int,
@@ -205,8 +216,20 @@ class Store:
         offset: int = 0,
         count: bool = False,
     ) -> listing.Page:
-        return await self.read(
-            partial(listing.list_sessions, which=which, order=order, size=size, after=after, offset=offset, count=count)
+        # What is in the order of an index, and no more than a screen or two of it.
+        brief = size + offset <= _AT_A_GLANCE and is_plain(which)
+        read = self._database.glance if brief else self._database.read
+        return await read(
+            partial(
+                listing.list_sessions,
+                which=which,
+                order=order,
+                size=size,
+                after=after,
+                offset=offset,
+                count=count,
+                cache=self._cache,
+            )
         )
 
     async def list_events(
@@ -220,7 +243,8 @@ class Store:
         max_bytes: int,
         count: bool = False,
     ) -> log.EventPage:
-        return await self.read(
+        read = self._database.glance if size <= _AT_A_GLANCE and not count else self._database.read
+        return await read(
             partial(
                 log.list_events,
                 name=name,
@@ -230,6 +254,7 @@ class Store:
                 size=size,
                 max_bytes=max_bytes,
                 count=count,
+                cache=self._cache,
             )
         )
 

@@ -8,7 +8,9 @@ from sqlalchemy import event, text
 
 from session_service.domain.session import Draft, Fields, Provenance, SessionState
 from session_service.store import changing, listing
-from session_service.store.listing import SessionFilter, SessionOrder
+from session_service.store.filtering import SessionFilter
+from session_service.store.listing import SessionOrder
+from session_service.store.session_cache import SessionCache
 
 BY_RANK = (SessionOrder.PINNED, SessionOrder.ACTIVITY)
 COUNT = 2_200  # more than are sorted
@@ -72,12 +74,20 @@ def plans_of(conn, which, order, after=None):
     def note(_conn, _cursor, statement, parameters, _context, _many):
         seen.append((statement, parameters))
 
-    event.listen(conn, "before_cursor_execute", note)
-    try:
-        page = listing.list_sessions(conn, which, order, size=20, after=after, offset=0, count=False)
-    finally:
-        event.remove(conn, "before_cursor_execute", note)
     sqlite = conn.dialect.name == "sqlite"
+    driver = conn.connection.driver_connection
+    if sqlite:  # most statements go past SQLAlchemy there
+        driver.set_trace_callback(lambda statement: seen.append((statement, ())))
+    else:
+        event.listen(conn, "before_cursor_execute", note)
+    try:
+        cache = SessionCache()
+        page = listing.list_sessions(conn, which, order, size=20, after=after, offset=0, count=False, cache=cache)
+    finally:
+        if sqlite:
+            driver.set_trace_callback(None)
+        else:
+            event.remove(conn, "before_cursor_execute", note)
     if not sqlite:
         conn.execute(text("SET LOCAL enable_seqscan = off"))
         conn.execute(text("SET LOCAL enable_sort = off"))

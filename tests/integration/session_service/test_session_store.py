@@ -1,6 +1,7 @@
 """The store on both engines: order, atomicity, what survives a failed commit, and what several replicas see."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,9 @@ from chassis.errors import AppError
 from session_service.domain import errors
 from session_service.domain.event import EventKind
 from session_service.domain.session import SessionState, SessionStatus
-from session_service.store import changing, grouping, purging
-from session_service.store.listing import SessionFilter, SessionOrder
+from session_service.store import changing, grouping, log, purging
+from session_service.store.filtering import SessionFilter
+from session_service.store.listing import SessionOrder
 from session_service.store.log import EventFilter
 from session_service.store.store import Claim, Replayed
 
@@ -218,6 +220,33 @@ async def test_the_log_of_one_session_is_read_from_any_position(store):
     some = await store.read_log(0, limit=100, sessions=[key, 999], kinds=[int(EventKind.SESSION_CREATED)])
     assert [event.sequence for event in some.events] == [1]
     assert (await store.read_log(0, limit=100, sessions=[])).events == []
+
+
+async def test_what_was_read_before_hides_no_change(store):
+    """A list and a single read look at what was kept; `log.get_session` does not."""
+    at = changing.NOTHING_EXPECTED
+    await create(store, "a", label="A", group="Work")
+    changes = [
+        lambda: store.append(append("a", message("1"))),
+        lambda: store.append(append("a", message("1"), epoch=4)),  # a duplicate that raises the mark
+        lambda: store.append(append("a", started("r"), epoch=4)),
+        lambda: store.append(append("a", finished("r"), epoch=4)),
+        lambda: store.write(lambda tx: changing.update_session(tx, name("a"), lambda f: replace(f, unread=True), "x")),
+        lambda: store.write(lambda tx: grouping.update_groups(tx, [], {"Work": "Office"}, [])),
+        lambda: store.write(lambda tx: grouping.update_groups(tx, [], {}, ["Office"])),
+        lambda: store.write(lambda tx: changing.reset_session(tx, name("a"), at, "", "x")),
+        lambda: store.write(lambda tx: changing.archive_session(tx, name("a"), at, "", "x")),
+        lambda: store.write(lambda tx: changing.unarchive_session(tx, name("a"), "x")),
+    ]
+    for change in changes:
+        before = await store.get_session(name("a"))
+        await change()
+        after = await store.read(lambda conn: log.get_session(conn, name("a")))
+        assert after != before
+        assert await store.get_session(name("a")) == after
+        both = SessionFilter(states=[SessionState.ACTIVE, SessionState.ARCHIVED])
+        assert (await store.list_sessions(both, SessionOrder.PINNED, size=10)).sessions == [after]
+        assert (await history(store, "a")).session == after
 
 
 async def test_groups_follow_their_sessions(store):
