@@ -13,8 +13,9 @@ _SHALLOW_HITS = 25
 _SHALLOW_POOL = 60
 _SCORE_DIGITS = 9
 _MARGIN = 1e-8
-_FAINT = 1e-9  # a best signal below this says nothing, and what is divided by it may overflow
 """More than rounding changes a score."""
+_FAINT = 1e-9
+"""A best signal below this says nothing, and what is divided by it may overflow."""
 _MIN_NAME = 3
 
 
