@@ -162,7 +162,7 @@ def make_etag(uid: str, version: int) -> str:
 
 def text_key(text: str) -> str:
     """What two texts share that count as the same: equal after NFC and folding of white space."""
-    folded = " ".join(unicodedata.normalize("NFC", text).split())
+    folded = " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
     return hashlib.blake2b(folded.encode(), digest_size=16).hexdigest()
 
 

@@ -34,6 +34,8 @@ _STOP_WORDS = frozenset({
 
 def words(text: str) -> list[str]:
     """The words of a text as an index holds them, in order, with repetitions."""
+    if text.isascii():
+        return [word if len(word) <= MAX_WORD else word[:MAX_WORD] for word in _ASCII_WORD.findall(text.lower())]
     found: list[str] = []
     for run in _runs(fold(text)):
         for span, unspaced in _spans(run):

@@ -2,6 +2,9 @@
 
 Both are given words that are ready (`domain.words`), hold only memories that live, and carry the namespace as a word of
 its own, so that a search reads the postings of one bot only. Words of a text count fully, those of a context less.
+
+On SQLite the postings of what came last are written some dozens at a time, by `post_due`, which has to be called before
+they are searched.
 """
 
 import math
@@ -38,6 +41,16 @@ _SQLITE_INDEX = table("memory_fts", column("rowid"))
 _POSTGRESQL_INDEX = table("memory_fts", column("memory"), column("words"))
 
 _INSERT_SOURCE = "INSERT INTO memory_fts_source (pk, namespace, text, context) VALUES (?, ?, ?, ?)"
+_POST_EVERY = 64
+"""Memories at most whose postings are due."""
+_POSTED = "SELECT posted FROM memory_fts_state"
+_POST = (
+    "INSERT INTO memory_fts(rowid, namespace, text, context) SELECT pk, namespace, text, context "
+    f"FROM memory_fts_source WHERE pk > ({_POSTED}) ORDER BY pk"
+)
+_MARK_POSTED = "UPDATE memory_fts_state SET posted = (SELECT max(pk) FROM memory_fts_source)"
+_DUE = f"SELECT EXISTS (SELECT 1 FROM memory_fts_source WHERE pk > ({_POSTED}))"
+
 _INSERT_VECTOR = text(
     "INSERT INTO memory_fts (memory, words) VALUES (:memory, CAST(CAST(:words AS TEXT) AS TSVECTOR))"
 ).bindparams(bindparam("words", type_=Text))
@@ -48,12 +61,12 @@ _UPDATE_VECTOR = text(
 _RENEW = (
     text(
         "INSERT INTO memory_fts(memory_fts, rowid, namespace, text, context) "
-        "SELECT 'delete', pk, namespace, text, context FROM memory_fts_source WHERE pk = :pk"
+        "SELECT 'delete', pk, namespace, text, context FROM memory_fts_posted WHERE pk = :pk"
     ),
     text("UPDATE memory_fts_source SET text = :text, context = :context WHERE pk = :pk"),
     text(
         "INSERT INTO memory_fts(rowid, namespace, text, context) "
-        "SELECT pk, namespace, text, context FROM memory_fts_source WHERE pk = :pk"
+        "SELECT pk, namespace, text, context FROM memory_fts_posted WHERE pk = :pk"
     ),
     text("INSERT INTO memory_fts_gone(namespace, memory) VALUES (:namespace, :pk)"),
 )
@@ -98,10 +111,20 @@ def add_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[
         of = token(namespace.key)
         rows = [(key, of, " ".join(entry.text), " ".join(entry.context)) for key, entry in entries]
         direct_sql.run_many(conn, _INSERT_SOURCE, rows)
+        ((posted,),) = direct_sql.fetch(conn, _POSTED)
+        if max(key for key, _ in entries) - posted >= _POST_EVERY:
+            post_due(conn)
     else:
         conn.execute(
             _INSERT_VECTOR, [{"memory": key, "words": _vector(namespace.key, entry)} for key, entry in entries]
         )
+
+
+def post_due(conn: Connection) -> None:
+    """Writes the postings that are due. In a write."""
+    if conn.dialect.name == "sqlite" and direct_sql.fetch(conn, _DUE)[0][0]:
+        direct_sql.run(conn, _POST)
+        direct_sql.run(conn, _MARK_POSTED)
 
 
 def remove_entries(conn: Connection, keys: Sequence[int]) -> None:

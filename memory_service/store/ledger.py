@@ -90,6 +90,8 @@ def find_record(tx: Transaction, ticket: Ticket) -> Any | None:  # noqa: ANN401 
 
 def keep_record(tx: Transaction, ticket: Ticket, record: Any) -> None:  # noqa: ANN401 - JSON
     """Nothing for a ticket without a request id."""
+    if not ticket.request_id:
+        return
     idempotency.remember(
         tx.conn,
         LEDGER,

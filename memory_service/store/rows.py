@@ -13,6 +13,9 @@ from memory_service.store.codec import Row
 _COLUMNS: Final = tuple(column.name for column in MEMORY.columns)
 _ADDED: Final = tuple(name for name in _COLUMNS if name != "pk")
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM memory WHERE"
+_SELECT_ONE: Final = {
+    column: f"{_SELECT} namespace = ? AND {column} = ? ORDER BY pk" for column in ("memory_id", "text_key")
+}
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 _INSERT: Final = f"INSERT INTO memory ({', '.join(_ADDED)}) VALUES ({', '.join('?' * len(_ADDED))}) RETURNING pk"
 
@@ -29,6 +32,8 @@ def rows_with(
 ) -> Sequence[Row]:
     """The rows of a namespace with one of these values, in order of their keys."""
     if conn.dialect.name == "sqlite":
+        if len(values) == 1:
+            return _named(direct_sql.fetch(conn, _SELECT_ONE[column], (namespace, *values)))
         statement = f"{_SELECT} namespace = ? AND {column} {_AMONG} ORDER BY pk"
         return _named(direct_sql.fetch(conn, statement, (namespace, json.dumps(list(values)))))
     query = select(MEMORY).where(MEMORY.c.namespace == namespace, MEMORY.c[column].in_(values))

@@ -18,10 +18,11 @@ from memory_service.domain.search import Found, Hit, Scope, SearchQuery
 from memory_service.models import MEMORY, MEMORY_VECTOR
 from memory_service.store import memories, vectors
 from memory_service.store.codec import Row, memory_from_row, micros
+from memory_service.store.fulltext import post_due
 from memory_service.store.grounds import Ground, Grounds
 from memory_service.store.memories import MemoryRef, load_memories
 from memory_service.store.rows import rows_of_keys
-from memory_service.store.signals import Signals, Wanted
+from memory_service.store.signals import MEMORY_OF_AN_ENTRY, Signals, Wanted
 from memory_service.store.transaction import Namespace, Transaction, read_namespace
 from memory_service.store.transactions import Transactions
 
@@ -88,6 +89,8 @@ class SearchStore:
             at_once = await database.glance(lambda conn: self._search(conn, scopes, probes, query, now, at_once=True))
             if at_once is not None:
                 return at_once
+            if await database.glance(lambda conn: self._is_beyond_cache(conn, scopes)):
+                await self._transactions.write(lambda tx: post_due(tx.conn))
         found = await self._transactions.read(lambda conn: self._search(conn, scopes, probes, query, now))
         assert found is not None
         return found
@@ -171,6 +174,11 @@ class SearchStore:
         from memory_service.store import signals_sqlite
 
         return signals_sqlite.find_at_once(conn, self._cache, namespace, wanted, now)
+
+    def _is_beyond_cache(self, conn: Connection, scopes: Sequence[Scope]) -> bool:
+        """Whether the postings in the file are searched, which must be whole then."""
+        sizes = [read_namespace(conn, scope.bot).live_count for scope in scopes]
+        return max(sizes, default=0) * MEMORY_OF_AN_ENTRY > self._cache_bytes
 
     def _made_cache(self) -> "IndexCache":
         from memory_service.index.cache import IndexCache

@@ -11,6 +11,9 @@ from memory_service.domain.search import SearchQuery
 TIES = 5 * DEPTH
 """Candidates by word that are as good as the last one are all ranked, but no more than so many."""
 
+MEMORY_OF_AN_ENTRY = 450
+"""Bytes that a memory takes in an index that holds signs alone; what decides whether a namespace fits the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

@@ -22,11 +22,8 @@ from memory_service.models import MEMORY
 from memory_service.store.codec import micros
 from memory_service.store.fulltext import find_candidates, token
 from memory_service.store.selecting import conditions_of
-from memory_service.store.signals import TIES, Signals, Wanted
+from memory_service.store.signals import MEMORY_OF_AN_ENTRY, TIES, Signals, Wanted
 from memory_service.store.transaction import Namespace
-
-_MEMORY_OF_AN_ENTRY = 450
-"""Bytes that a memory takes in an index that holds signs alone; what decides whether a namespace fits the cache."""
 
 _NEWS = (
     "SELECT EXISTS (SELECT 1 FROM memory_fts_gone WHERE namespace = ? AND seq > ?) "
@@ -63,7 +60,7 @@ def find_at_once(
 
 
 def find_signals(conn: Connection, cache: IndexCache, namespace: Namespace, wanted: Wanted, now: datetime) -> Signals:
-    if namespace.live_count * _MEMORY_OF_AN_ENTRY > cache.limit_bytes and wanted.by_word:
+    if namespace.live_count * MEMORY_OF_AN_ENTRY > cache.limit_bytes and wanted.by_word:
         return _from_file(conn, namespace, wanted, now)
     vectors = wanted.vectors
     index = cache.get(

@@ -21,6 +21,7 @@ from memory_service.operations.runner import OperationRunner
 from memory_service.recall.recall import Recall
 from memory_service.settings import MemorySettings
 from memory_service.store.erase_store import EraseStore
+from memory_service.store.fulltext import post_due
 from memory_service.store.operation_store import OperationStore
 from memory_service.store.store import Limits, MemoryStore
 
@@ -169,6 +170,7 @@ async def check(lives: Lives) -> None:
     assert await listed(life.store, bot="doomed") == []
 
     def look(conn: Connection) -> dict[str, int]:
+        post_due(conn)
         conn.execute(text("INSERT INTO memory_fts(memory_fts, rank) VALUES ('integrity-check', 1)"))
         counts = {
             "memories": "SELECT count(*) FROM memory",

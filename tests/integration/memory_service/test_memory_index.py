@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from chassis.database import Database
 from memory_service.domain.memory import Memory
+from memory_service.store.fulltext import post_due
 from memory_service.store.store import MemoryStore
 
 WORDS = ["tea", "milk", "sea", "bee", "key", "fee", "pea", "lee", "zoe", "東京", "n1", "n2", "not", "or", "near"]
@@ -22,6 +23,7 @@ async def posted_words(database: Database) -> set[str]:
     """Every word that any posting holds, whatever memory it is of."""
 
     def on_sqlite(conn: Connection) -> set[str]:
+        post_due(conn)
         conn.execute(text("CREATE VIRTUAL TABLE IF NOT EXISTS memory_fts_words USING fts5vocab(memory_fts, row)"))
         return set(conn.execute(text("SELECT term FROM memory_fts_words")).scalars())
 
@@ -55,6 +57,21 @@ async def test_no_word_is_posted_once_nothing_that_lives_holds_it(store: MemoryS
     await delete(store, second)
     await delete(store, second, purge=True)
     assert await posted_words(database) == set()
+    await check_index(database)
+
+
+async def test_what_is_due_to_be_posted_may_change_before_it_is(store: MemoryStore, database: Database):
+    many = [await put(store, f"word{number}") for number in range(70)]
+    first, last = many[0], many[-1]
+    for memory in (first, last):
+        await change(store, memory, text=f"{memory.content.text} again")
+        await delete(store, memory)
+        assert await found(store, "again") == []
+        await undelete(store, memory)
+        assert await found(store, "again") == [f"{memory.content.text} again"]
+        await check_index(database)
+        await delete(store, memory, purge=True)
+    assert await posted_words(database) == {memory.content.text for memory in many[1:-1]}
     await check_index(database)
 
 

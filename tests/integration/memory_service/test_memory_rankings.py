@@ -172,6 +172,8 @@ async def test_a_namespace_beyond_the_cache_is_searched_in_the_file(here: Search
     assert len(found.hits) == 5
     assert "larger than the cache" in found.notes[0]
     assert (await small.find("tea milk", mode=Mode.VECTOR, size=5)).hits  # read whole, and not kept
+    await here.store.put_memory(Reach("main"), new("tea tea", id="late"), Ticket(ME, "Put", "", "f"))
+    assert "late" in {hit.memory.id for hit in (await small.find("tea", size=300)).hits}  # its postings were due
     assert small.search.held_bytes < 100_000
 
 
