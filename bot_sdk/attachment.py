@@ -13,9 +13,11 @@ from typing import Protocol
 import grpc.aio
 from google.rpc import code_pb2
 
+from bot_sdk import convert
 from bot_sdk.backoff import Backoff
 from bot_sdk.errors import WorkerReplaced
 from bot_sdk.model import Lease
+from bot_sdk.notes import Notes
 from bot_sdk.stubs import Stubs, failure_of
 from bot_sdk.taking import TakenIn
 from chassis import errors, status
@@ -76,6 +78,7 @@ class Attachment:
         self._begun_due = False
         self._again = Backoff()
         self._taken = TakenIn()
+        self._notes = Notes()
         self._extensions: list[message_pb2.Extension] = []
         self._draining = False
         self._drain_told = False
@@ -113,6 +116,11 @@ class Attachment:
     async def all_taken_in(self, lease: Lease) -> None:
         """Returns when the router has on disk what the turn took in."""
         await self._taken.durable(lease)
+
+    async def note(self, lease: Lease, note: str) -> None:
+        """Leaves a note for later attempts of the run; see `Notes.write`."""
+        self._wake.set()
+        await self._notes.write(lease, note)
 
     def extend(self, extension: message_pb2.Extension) -> None:
         self._extensions.append(extension)
@@ -204,6 +212,7 @@ class Attachment:
             self._attached.lose(lost.run, lost.epoch, "the lease ended while the worker was away")
         self._results = dict(self._unsettled)
         self._taken.attached()
+        self._notes.attached()
         self._open = True
         self.attached.set()
         self._wake.set()
@@ -226,11 +235,16 @@ class Attachment:
         for steering in frame.steerings:
             self._attached.steer(steering)
         for receipt in frame.step_receipts:
-            if receipt.refusal.code in _NOT_WRITTEN:
-                self._later(receipt.refusal, self._taken.tell_again, (receipt.run, receipt.epoch))
-            else:
-                self._taken.answered(receipt)
-                self._wake.set()
+            self._remembered(receipt)
+
+    def _remembered(self, receipt: message_pb2.StepReceipt) -> None:
+        refusal = receipt.refusal if receipt.HasField("refusal") else None
+        if refusal is not None and refusal.code in _NOT_WRITTEN:
+            self._later(refusal, self._tell_steps_again, (receipt.run, receipt.epoch))
+            return
+        self._taken.answered(receipt)
+        self._notes.answered(receipt, None if refusal is None else convert.to_error(refusal, dict(refusal.metadata)))
+        self._wake.set()
 
     def _settle(self, settlement: message_pb2.Settlement) -> None:
         key = (settlement.run, settlement.epoch)
@@ -255,6 +269,10 @@ class Attachment:
         tell(key)
         self._wake.set()
 
+    def _tell_steps_again(self, key: tuple[str, int]) -> None:
+        self._taken.tell_again(key)
+        self._notes.tell_again(*key)
+
     def _give_again(self, key: tuple[str, int]) -> None:
         result = self._unsettled.get(key)
         if result is not None and self._open:  # else it goes with the next stream
@@ -265,6 +283,7 @@ class Attachment:
         self._results.pop(key, None)
         self._begun.pop(key, None)
         self._taken.forget(key)
+        self._notes.forget(*key)
         if not self._unsettled:
             self._idle.set()
 
@@ -297,6 +316,7 @@ class Attachment:
             frame.begun.extend(message_pb2.HeldLease(run=run, epoch=epoch) for run, epoch in self._begun)
             self._begun.clear()
         self._taken.fill(frame)
+        self._notes.fill(frame)
         if self._extensions:
             frame.extensions.extend(self._extensions)
             self._extensions.clear()

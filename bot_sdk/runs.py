@@ -153,6 +153,8 @@ class Runs:
             all_taken_in=self._attachment.all_taken_in,
             extend=self._attachment.extend,
             decision=convert.to_decision(delivery),
+            note=self._attachment.note,
+            notes=frozenset(step.step for step in delivery.steps),
         )
         run = _Run(lease, turn, handler)
         self._runs[lease.run] = run

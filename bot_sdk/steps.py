@@ -12,14 +12,14 @@ from typing import TypeAlias, cast
 import orjson
 
 from bot_sdk import convert
-from bot_sdk.errors import NeedsDecision, Permanent
+from bot_sdk.doubts import SKIP, Doubts
+from bot_sdk.errors import Permanent
 from bot_sdk.events import EventFactory, event_id
-from bot_sdk.model import Decision, Effect, Entry, Lease, Said, ToolCall, ToolResult
+from bot_sdk.model import Effect, Entry, Lease, Said, ToolCall, ToolResult
 from mobot.session.v1 import event_pb2
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
-RETRY, SKIP = "retry", "skip"
 MAX_RESULT_CHARS = 200_000
 _SKIPPED = "The call was skipped by a person's decision: whether it had an effect is not known."
 
@@ -65,14 +65,14 @@ class Steps:
         *,
         write: Write,
         earlier: Callable[[], Awaitable[Sequence[Entry]]],
-        decision: Decision | None,
+        doubts: Doubts,
     ) -> None:
         """`write` queues events and gives what awaits their commit; `earlier` fetches what the run has committed."""
         self._lease = lease
         self._events = events
         self._write = write
         self._earlier = earlier
-        self._decision = decision
+        self._doubts = doubts
         self._known: dict[str, Entry] | None = None
         self._next = 1
 
@@ -133,9 +133,9 @@ class Steps:
             # First it is written down, then it is done: a call that nobody knows of would be done again otherwise.
             await self._write([begun])
         elif request.effect is not Effect.IDEMPOTENT:
-            decided = self._decide(request, call_id)
+            decided = await self._doubts.resolve(request.tool, call_id)
             if decided is not None:
-                return await self._returned(step, call_id, request.tool, decided)
+                return await self._returned(step, call_id, request.tool, _answer_of(decided))
         return await self._returned(step, call_id, request.tool, await make())
 
     async def remember(self, name: str, make: Callable[[], Awaitable[Json]], effect: Effect) -> Json:
@@ -157,10 +157,11 @@ class Steps:
             await self._write([called, self._value(name, value)])
             return value
         if event_id(self._lease.run, "step", name, "called") in known:
-            decided = self._decide(ToolRequest(name, "{}", effect), name)
+            decided = await self._doubts.resolve(name, name)
             if decided is not None:
-                await self._write([self._value(name, decided.text)])
-                return decided.text
+                value = _answer_of(decided).text
+                await self._write([self._value(name, value)])
+                return value
         else:
             await self._write([called])
         value = await make()
@@ -185,22 +186,6 @@ class Steps:
             raise ValueError(f"the value of step {name!r} is not JSON") from error
         return self._events.returned(name, call_id=name, tool=name, parts=[convert.json_part(encoded)], is_error=False)
 
-    def _decide(self, request: ToolRequest, call_id: str) -> ToolAnswer | None:
-        """What a person decided about a call in doubt; None to make it again."""
-        decision = self._decision
-        if decision is None or decision.call_id not in ("", call_id):
-            raise NeedsDecision(
-                f"The call of {request.tool} was begun and its end is not known. Make it again?",
-                choices=(RETRY, SKIP),
-                call_id=call_id,
-                reason="TOOL_IN_DOUBT",
-            )
-        if decision.answer == RETRY:
-            return None
-        if decision.answer == SKIP:
-            return ToolAnswer(_SKIPPED, is_error=True)
-        return ToolAnswer(decision.answer)
-
     async def _entries(self) -> dict[str, Entry]:
         if self._known is None:
             # A first attempt has nothing behind it, and need not ask.
@@ -216,6 +201,10 @@ def _number_of(run: str, written_id: str) -> int | None:
         return None
     number = written_id.removeprefix(prefix).partition("/")[0]
     return int(number) if number.isdigit() else None
+
+
+def _answer_of(decided: str) -> ToolAnswer:
+    return ToolAnswer(_SKIPPED, is_error=True) if decided == SKIP else ToolAnswer(decided)
 
 
 def _check_same(called: ToolCall, request: ToolRequest, step: str) -> None:

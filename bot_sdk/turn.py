@@ -11,6 +11,7 @@ from bot_sdk.answer import SKIP, Answer
 from bot_sdk.appends import AppendQueue
 from bot_sdk.bots import Bots
 from bot_sdk.deltas import DeltaPublisher
+from bot_sdk.doubts import Doubts
 from bot_sdk.errors import NoReply
 from bot_sdk.mail import Mail, set_destination
 from bot_sdk.memory import MemoryStore, Origin
@@ -55,6 +56,8 @@ class Turn:
         extend: Callable[[message_pb2.Extension], None],
         take_in: Callable[[Lease, str], None],
         all_taken_in: Callable[[Lease], Awaitable[None]],
+        note: Callable[[Lease, str], Awaitable[None]],
+        notes: frozenset[str] = frozenset(),
         collected: Sequence[InboundMessage] = (),
         decision: Decision | None = None,
     ) -> None:
@@ -73,6 +76,8 @@ class Turn:
         self._stubs = stubs
         self._extend = extend
         self._take_in = take_in
+        self._note = note
+        self._notes = notes
         self._steps: Steps | None = None
         self._context: TurnContext | None = None
         self._memory: MemoryStore | None = None
@@ -177,8 +182,9 @@ class Turn:
     @property
     def steps(self) -> Steps:
         if self._steps is None:
+            doubts = Doubts(self.lease, self.decision, notes=self._notes, note=self._note)
             self._steps = Steps(
-                self.lease, self.answer.events, write=self.answer.write, earlier=self.earlier, decision=self.decision
+                self.lease, self.answer.events, write=self.answer.write, earlier=self.earlier, doubts=doubts
             )
         return self._steps
 
