@@ -21,6 +21,7 @@ from gateway.api.calls import Calls
 from gateway.api.http import RestApi
 from gateway.api.mail import MAIL
 from gateway.api.memory import MEMORY
+from gateway.api.people import People
 from gateway.api.sessions import SESSIONS
 from gateway.api.sockets import ApiMethods
 from gateway.app import create_app
@@ -40,6 +41,7 @@ from gateway.methods.finding import FindingMethods
 from gateway.methods.session_changes import SessionChangeMethods
 from gateway.methods.sessions import SessionMethods
 from gateway.methods.small import SmallMethods, health_snapshot
+from gateway.methods.usage import UsageMethods
 from gateway.metrics import GatewayMetrics
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -130,7 +132,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         limit_loopback=settings.gateway_limit_loopback,
     )
     memory = memory_service_pb2_grpc.MemoryServiceStub(dialer.dial("memory"))
-    calls = Calls({"memory": memory, "router": router, "session": sessions})
+    calls = Calls({"memory": memory, "router": router, "session": sessions}, People(sessions, router))
     edge = Edge(
         _edge_config(settings, version),
         hub=hub,
@@ -148,7 +150,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
 
     app = create_app(
         edge,
-        api=RestApi(ENDPOINTS, calls, gate, metrics),
+        api=RestApi(ENDPOINTS, calls, gate, metrics, require_device=settings.gateway_require_device),
         readiness=readiness,
         telemetry=telemetry,
         shared=SharedPages(sessions),
@@ -166,6 +168,7 @@ def _dispatcher(services: Services, calls: Calls, version: str, metrics: Gateway
             *ChatMethods(services, agents).table(),
             *agents.table(),
             *FindingMethods(services).table(),
+            *UsageMethods(services).table(),
             *SmallMethods(services, version=version).table(),
             *CronMethods(services).table(),
             *ApiMethods(ENDPOINTS, calls, services.bots).table(),

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from chassis import errors, status
 from gateway.api import messages
+from gateway.api.people import People
 from gateway.api.table import Endpoint
 from mobot.memory.v1 import memory_service_pb2
 
@@ -18,14 +19,16 @@ FRAME_BYTES = 4 * 1024 * 1024
 class Calls:
     """`stubs` are by the service's short name."""
 
-    def __init__(self, stubs: Mapping[str, object]) -> None:
+    def __init__(self, stubs: Mapping[str, object], people: People) -> None:
         self._stubs = stubs
+        self._people = people
 
     async def unary(self, endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
         """Raises AppError: the service's refusal, or InvalidArgument when `given` is no such request."""
         request = endpoint.new_request()
         messages.fill(request, given)
         try:
+            await self._people.prepare(request)
             response: Message = await self._method(endpoint)(request)
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from error

@@ -1,5 +1,6 @@
 """The table as REST under /v1: a bearer token, JSON in, JSON out, the services' own errors."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -11,14 +12,17 @@ from starlette.types import Receive, Scope, Send
 
 from chassis import errors
 from chassis.telemetry import CURRENT_TRACEPARENT
+from gateway import scopes
 from gateway.api import messages, openapi
 from gateway.api.calls import Calls
 from gateway.api.table import Endpoint, pattern_of
-from gateway.auth import TokenGate
+from gateway.auth import TokenGate, is_loopback
 from gateway.metrics import GatewayMetrics
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
+# As on the socket.
+_MISSING_SCOPE = "MISSING_SCOPE"
 _NDJSON = "application/x-ndjson"
 _STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
@@ -49,7 +53,17 @@ class _Refused(Exception):
 class RestApi:
     """An ASGI application for everything under /v1."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], calls: Calls, gate: TokenGate, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        calls: Calls,
+        gate: TokenGate,
+        metrics: GatewayMetrics,
+        *,
+        require_device: str,
+    ) -> None:
+        """`require_device` ("remote", "always", "never"): when the token alone grants no scopes, as on the socket."""
+        self._require_device = require_device
         self._calls = calls
         self._gate = gate
         self._metrics = metrics
@@ -71,6 +85,7 @@ class RestApi:
             self._admit(request)
             endpoint, bound = self._find(request)
             name = endpoint.method
+            self._check_scope(endpoint, request)
             CURRENT_TRACEPARENT.set(request.headers.get("traceparent", ""))
             return await self._call(endpoint, bound, request)
         except _Refused as refused:
@@ -96,6 +111,24 @@ class RestApi:
                 self._gate.wrong(address)
             raise errors.Unauthenticated("a valid bearer token is required")
         self._gate.right(address)
+
+    def _check_scope(self, endpoint: Endpoint, request: Request) -> None:
+        """Raises PermissionDenied: the token may not do this from there, or was asked to do less."""
+        asked = request.headers.get("mobot-scopes")
+        held = scopes.KNOWN if asked is None else frozenset(scopes.granted(re.split(r"[\s,]+", asked)))
+        if not scopes.allows(held, endpoint.scope):
+            raise errors.PermissionDenied(
+                f"missing scope: {endpoint.scope}", reason=_MISSING_SCOPE, metadata={"missingScope": endpoint.scope}
+            )
+        address = request.client.host if request.client else ""
+        if self._require_device == "never" or (self._require_device == "remote" and is_loopback(address)):
+            return
+        raise errors.PermissionDenied(
+            "a request without a device identity is granted no scopes from there; "
+            "MOBOT_GATEWAY_REQUIRE_DEVICE=never lets the token alone do everything",
+            reason=_MISSING_SCOPE,
+            metadata={"missingScope": endpoint.scope},
+        )
 
     def _find(self, request: Request) -> tuple[Endpoint, dict[str, Any]]:
         """The row, and the fields that the path fills."""

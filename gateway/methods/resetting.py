@@ -1,16 +1,12 @@
-"""Resetting a session and stopping what it does: the one way, for sessions.reset and for text commands."""
+"""Resetting a session: the one way, for sessions.reset and for text commands."""
 
 import grpc.aio
-from google.protobuf import duration_pb2
 
 from chassis.resource_names import SessionName
 from gateway.services import Services
-from mobot.router.v1 import router_service_pb2 as router_api
+from gateway.stopping import stop_run
 from mobot.session.v1 import session_pb2
 from mobot.session.v1 import session_service_pb2 as session_api
-
-# A cancelled run may take this long to write down what it has; the router takes its lease away after that.
-_STOP_TIMEOUT_S = 6
 
 
 async def reset_session(
@@ -32,22 +28,11 @@ async def reset_session(
         await services.sessions.ResetSession(
             session_api.ResetSessionRequest(name=name.name, expected_uid=expected_uid, validate_only=True)
         )
-        await stop_run(services, current)
+        await stop_run(services.sessions, services.router, current)
     response = await services.sessions.ResetSession(
         session_api.ResetSessionRequest(name=name.name, expected_uid=expected_uid, reason=reason, request_id=request_id)
     )
     return response.session
-
-
-async def stop_run(services: Services, session: session_pb2.Session) -> None:
-    """Cancels what the session is doing and waits until it has stopped."""
-    response = await services.router.CancelRun(
-        router_api.CancelRunRequest(session=session.name, reason="the session was reset or deleted")
-    )
-    for run in response.cancelled_runs:
-        await services.router.WaitRun(
-            router_api.WaitRunRequest(run=run, timeout=duration_pb2.Duration(seconds=_STOP_TIMEOUT_S))
-        )
 
 
 async def ensure_session(services: Services, name: SessionName) -> session_pb2.Session:

@@ -13,10 +13,11 @@ from gateway import errors, params, scopes, shapes
 from gateway.dispatch import Call, Method
 from gateway.keys import MAIN, agent_of, key_of
 from gateway.methods.listing import find_session
-from gateway.methods.resetting import ensure_session, reset_session, stop_run
+from gateway.methods.resetting import ensure_session, reset_session
 from gateway.methods.sending import deliver, user_draft
 from gateway.methods.sessions import ONE
 from gateway.services import Services
+from gateway.stopping import stop_run
 from mobot.session.v1 import session_pb2
 from mobot.session.v1 import session_service_pb2 as session_api
 
@@ -42,6 +43,7 @@ _CREATE_RULES: params.Rules = {
     "persistent": params.Flag(),
     "resumeIfExists": params.Flag(),
     "description": params.Text(max_length=4096),
+    "template": params.Text(min_length=1, max_length=80),
 }
 _PATCH_RULES: params.Rules = {
     "key": params.KEY,
@@ -128,6 +130,9 @@ class SessionChangeMethods:
             # "Start over" from a session is a reset of it by another name.
             succeeds_parent=bool(given.get("succeedsParent")),
         )
+        if given.get("template"):
+            # An extra of ours: "plan" or "templates/plan".
+            request.template = f"templates/{given['template'].removeprefix('templates/')}"
         if given.get("fork") and parent is not None:
             request.based_on.session = parent.name
         try:
@@ -185,7 +190,7 @@ class SessionChangeMethods:
         expected = call.params.get("expectedSessionId") or ""
         current = await find_session(self._services, name)
         if current is not None and current.active_runs and _may_be_deleted(current, expected):
-            await stop_run(self._services, current)
+            await stop_run(self._sessions, self._services.router, current)
         response = await self._sessions.DeleteSession(
             session_api.DeleteSessionRequest(
                 name=name.name, expected_uid=expected, allow_missing=True, request_id=self._services.new_id()

@@ -25,10 +25,11 @@ from session_service.domain.session import Session
 from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
 from session_service.store.rows import SESSIONS_BY_NAME, to_session
 from session_service.store.session_cache import SessionCache
-from session_service.store.sql import Shapes, among
+from session_service.store.sql import Among, Shapes, among
 
 _e = EVENT.c
 _PAGES = Shapes()
+_ENDS_BY_NAME = Among((SESSION.c.name, SESSION.c.pk, SESSION.c.bot, SESSION.c.last_sequence), SESSION.c.name)
 _POSITION = f"SELECT {LOG_HEAD.c.position.name} FROM {LOG_HEAD.name}"
 _KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
@@ -81,6 +82,14 @@ class LogSlice(NamedTuple):
     through: int
 
 
+class End(NamedTuple):
+    """Where a session's log ends."""
+
+    session: int
+    bot: str
+    sequence: int
+
+
 class LogRange(NamedTuple):
     """`head` is the newest position; events at or before `purged` may be gone."""
 
@@ -95,6 +104,10 @@ def head_position(conn: Connection) -> int:
 
 def log_range(conn: Connection) -> LogRange:
     return LogRange(*conn.execute(select(LOG_HEAD.c.position, LOG_HEAD.c.purged)).one())
+
+
+def find_ends(conn: Connection, names: Sequence[str]) -> dict[str, End]:
+    return {name: End(session, bot, sequence) for name, session, bot, sequence in _ENDS_BY_NAME.run(conn, names)}
 
 
 def get_session(conn: Connection, name: str) -> Session:

@@ -197,6 +197,11 @@ class Store:
         read = self._database.glance if len(names) <= _AT_A_GLANCE else self._database.read
         return await read(lambda conn: listing.find_sessions(conn, names, self._cache))
 
+    async def find_ends(self, names: Sequence[str]) -> dict[str, log.End]:
+        """Where the logs of these sessions end, by resource name; missing sessions are left out."""
+        read = self._database.glance if len(names) <= _AT_A_GLANCE else self._database.read
+        return await read(lambda conn: log.find_ends(conn, names))
+
     async def sessions(self, keys: Sequence[int]) -> list[Session]:
         return await self.read(lambda conn: listing.sessions_by_key(conn, keys))
 
