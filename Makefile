@@ -8,7 +8,7 @@ SUITE ?= core
 MESSAGES ?= 3000
 ARGS ?=
 
-.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check docs bench ledger ci clean lock
+.PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check clients docs bench ledger ci clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,11 +40,16 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts, buf lint and breaki
 fmt: $(VENV)/.dev ## format Python and protos
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && cd protos && ../$(BIN)/buf format -w
 
-proto: $(VENV)/.dev ## regenerate mobot/ from protos/
+proto: $(VENV)/.dev ## regenerate mobot/ and docs/api/ from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py
+	@$(BIN)/python scripts/write_docs.py
 
 proto-check: $(VENV)/.dev ## demand that mobot/ is what protos/ generates
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos.py --check
+
+clients: $(VENV)/.dev ## regenerate clients/ from protos/ (needs npm)
+	@cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd clients/typescript && PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
 
 docs: $(VENV)/.dev ## write the pages of docs/ that are made from the code
 	@$(BIN)/python scripts/write_docs.py

@@ -42,38 +42,39 @@ class Installation:
     program: Path
 
 
+def cache() -> Path:
+    """Where what comes from npm is kept, once for each user."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mobot"
+
+
 def install() -> Installation:
     """Node and the package from npm, once; kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mobot" / f"openclaw-{VERSION}"
-    node = cache / "node" / "node_modules" / "node" / "bin" / "node"
-    program = cache / "package" / "node_modules" / "openclaw" / "openclaw.mjs"
+    program = cache() / f"openclaw-{VERSION}" / "package" / "node_modules" / "openclaw" / "openclaw.mjs"
+    node = install_node()
+    if not program.exists():
+        # The post-install only warns about the Node that npm runs on.
+        _install(program.parents[2], f"openclaw@{VERSION}", "--ignore-scripts")
+    return Installation(node, program)
+
+
+def install_node() -> Path:
+    """The Node that the package wants, from npm, once; kept in the user's cache."""
+    node = cache() / f"openclaw-{VERSION}" / "node" / "node_modules" / "node" / "bin" / "node"
+    if not node.exists():
+        _install(node.parents[3], NODE_PACKAGE)  # its own post-install puts the binary in place
+    return node
+
+
+def _install(folder: Path, package: str, *options: str) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise RuntimeError("the peer needs npm; on Debian: apt-get install npm")
-    for folder, packages in (("node", [NODE_PACKAGE]), ("package", [f"openclaw@{VERSION}"])):
-        wanted = node if folder == "node" else program
-        if wanted.exists():
-            continue
-        say(f"installing {' '.join(packages)} from npm (once)")
-        (cache / folder).mkdir(parents=True, exist_ok=True)
-        # Node's own post-install puts the binary in place; the peer's only warns about the Node that npm runs on.
-        scripts = [] if folder == "node" else ["--ignore-scripts"]
-        subprocess.run(
-            [
-                npm,
-                "install",
-                "--prefix",
-                str(cache / folder),
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-                *scripts,
-                *packages,
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    return Installation(node, program)
+    say(f"installing {package} from npm (once)")
+    folder.mkdir(parents=True, exist_ok=True)
+    quietly = ["--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run(
+        [npm, "install", "--prefix", str(folder), *quietly, *options, package], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def write_home(home: Path, *, port: int, model_port: int, sessions: int) -> None:

@@ -5,25 +5,18 @@ lines: `from chassis.migrations import run_env; run_env(metadata)`. Whether a da
 found without importing alembic, which takes longer than a whole service takes to start.
 """
 
-import asyncio
 import importlib.util
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, MetaData, inspect, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.errors import SCHEMA_STALE, FailedPrecondition
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-T = TypeVar("T")
 
 VERSION_TABLE = "alembic_version"
 
@@ -139,35 +132,6 @@ def run_env(metadata: MetaData) -> None:
     context.run_migrations()
 
 
-def upgrade_database(url: str, package: str) -> str:
-    """Brings the database at `url`, which no service has open, to the head of `package`; returns the head.
-
-    Must not be called where an event loop runs.
-    """
-    chain = read_chain(package)
-
-    def run(conn: Connection) -> None:
-        upgrade(conn, chain)
-        conn.commit()
-
-    _on_connection(url, run)
-    return chain.head
-
-
-def autogenerate_diff(url: str, metadata: MetaData) -> list[Any]:
-    """What alembic would change to make the database at `url` equal to `metadata`; empty when they agree.
-
-    Must not be called where an event loop runs.
-    """
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    def run(conn: Connection) -> list[Any]:
-        return list(compare_metadata(MigrationContext.configure(conn, opts=compare_options()), metadata))
-
-    return _on_connection(url, run)
-
-
 def alembic_config(chain: Chain) -> "Config":
     """Alembic's configuration for a chain, without its ini file."""
     from alembic.config import Config
@@ -185,41 +149,3 @@ def compare_options() -> dict[str, Any]:
         "compare_type": True,
         "include_name": lambda name, kind, _: not (kind == "table" and _UNMODELLED_TABLE.fullmatch(name or "")),
     }
-
-
-def _on_connection(url: str, function: Callable[[Connection], T]) -> T:
-    from chassis.postgres_store import driver_url
-    from chassis.sqlite_store import migration_engine
-
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = migration_engine(Path(parsed.database or ""))
-        try:
-            with engine.connect() as conn:
-                return function(conn)
-        finally:
-            engine.dispose()
-
-    async def run() -> T:
-        async_engine = create_async_engine(driver_url(parsed))
-        try:
-            async with async_engine.connect() as conn:
-                return await conn.run_sync(function)
-        finally:
-            await async_engine.dispose()
-
-    return asyncio.run(run())
-
-
-def _main(arguments: list[str]) -> int:
-    if len(arguments) != 3 or arguments[0] != "revision":
-        sys.stderr.write('usage: python -m chassis.migrations revision <package> "<message>"\n')
-        return 2
-    from chassis.revision_writer import write_revision
-
-    sys.stdout.write(f"{write_revision(arguments[1], arguments[2])}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

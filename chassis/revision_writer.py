@@ -1,6 +1,10 @@
-"""Writes a new migration from the difference between a package's models and its chain. For developers only."""
+"""Writes a new migration from the difference between a package's models and its chain. For developers only.
+
+`python -m chassis.revision_writer session_service "What changes"` names the service whose chain grows.
+"""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +60,15 @@ def _revision_source(message: str, revision: str, down_revision: str | None, bod
         f'"""{message}."""\n\n{imports}from alembic import op\n\nrevision = "{revision}"\ndown_revision = {down}\n\n\n'
         f"def upgrade() -> None:\n{code or '    pass'}\n"
     )
+
+
+def _main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        sys.stderr.write('usage: python -m chassis.revision_writer <service> "<message>"\n')
+        return 2
+    sys.stdout.write(f"{write_revision(f'{arguments[0]}.migrations', arguments[1])}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -86,6 +86,11 @@ class ChassisSettings(MobotSettings):
         True, description="Bring the database to the newest schema at start. Off: refuse to start on an older schema."
     )
 
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="Bearer token that the services' /metrics ask for. Default: they are open to whoever reaches them.",
+    )
+
     @field_validator("data_dir")
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
@@ -95,6 +100,20 @@ class ChassisSettings(MobotSettings):
     @classmethod
     def _upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+
+class ListenSettings(MobotSettings):
+    """What the settings of every service have: where it listens."""
+
+    host: str
+    port: int
+    socket: Path | None
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port of /metrics and /healthz over HTTP; 0 takes any free one. Default: none.",
+    )
 
 
 class TargetSettings(MobotSettings):
@@ -193,8 +212,9 @@ def _section(cls: type[MobotSettings], variables: Mapping[str, FieldInfo]) -> It
 
 
 def _is_own(cls: type[MobotSettings], name: str) -> bool:
-    """Whether the field is not one that `cls` has from another settings class, where it is told already."""
-    return not any(name in base.model_fields for base in cls.__bases__ if issubclass(base, MobotSettings))
+    """Whether the variable is not one that another settings class, which `cls` stands on, reads and tells already."""
+    variable = _variable(cls, name, cls.model_fields[name])
+    return not any(variable in _variables(base) for base in cls.__bases__ if issubclass(base, MobotSettings))
 
 
 class _Environment(PydanticBaseSettingsSource):

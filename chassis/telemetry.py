@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -86,6 +86,7 @@ class Telemetry:
         """
         self.registry = CollectorRegistry()
         self.registry.register(_RpcCollector(self))
+        ProcessCollector(registry=self.registry)
         self._service = service
         self._sample = sample
         self._methods: dict[tuple[str, str], RpcMetrics] = {}

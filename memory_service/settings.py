@@ -6,10 +6,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import MobotSettings
+from chassis.settings import ListenSettings
 
 
-class MemorySettings(MobotSettings):
+class MemorySettings(ListenSettings):
     """What the memory service needs to know besides `ChassisSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="MOBOT_MEMORY_")

@@ -13,8 +13,7 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from chassis import lifeline, logs
 from chassis.channel import LOCAL, Dialer
@@ -22,35 +21,14 @@ from chassis.clock import Clock, SystemClock
 from chassis.errors import FailedPrecondition
 from chassis.identity import Authenticator, mint_token
 from chassis.lifeline import Lifeline
-from chassis.server import Front, Service, ServiceHost, serve
-from chassis.settings import ChassisSettings, MobotSettings, TargetSettings, load, root_token, run_main
+from chassis.server import Front, ServiceHost, serve
+from chassis.service_process import Compose, open_metrics
+from chassis.settings import ChassisSettings, ListenSettings, TargetSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
 from gateway.settings import GatewaySettings
 from mobot_cli.layout import SERVICES, Layout
 
 EXIT_SETTINGS = 2
-
-
-class ListenSettings(MobotSettings):
-    """What the core needs of the settings of every service."""
-
-    host: str
-    port: int
-    socket: Path | None
-
-
-class Compose(Protocol):
-    """A service's composition root, short of hosting it."""
-
-    async def __call__(
-        self,
-        settings: ListenSettings,
-        chassis: ChassisSettings,
-        *,
-        dialer: Dialer,
-        clock: Clock,
-        telemetry: Telemetry,
-    ) -> Service: ...
 
 
 async def run(line: Lifeline) -> None:
@@ -77,6 +55,7 @@ async def run(line: Lifeline) -> None:
             opened.push_async_callback(dialer.close)
         for name in SERVICES:
             own = load(_settings_class(name))
+            await open_metrics(name, own, settings, telemetry, opened)
             compose = _compose(name)
             service = await compose(own, settings, dialer=dialers[name], clock=clock, telemetry=telemetry)
             # A host that never started is not drained, and a store that is not closed keeps the process alive.
@@ -134,8 +113,8 @@ def _settings_class(name: str) -> type[ListenSettings]:
     return cast("type[ListenSettings]", getattr(module, f"{name.capitalize()}Settings"))
 
 
-def _compose(name: str) -> Compose:
-    return cast("Compose", importlib.import_module(f"{name}_service.__main__").compose)
+def _compose(name: str) -> Compose[ListenSettings]:
+    return cast("Compose[ListenSettings]", importlib.import_module(f"{name}_service.__main__").compose)
 
 
 def _once(close: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -3,8 +3,8 @@
 import importlib
 from collections.abc import Iterator
 
-from chassis.migrations import upgrade_database
 from chassis.settings import ChassisSettings, load
+from chassis.upgrading import upgrade_database
 from mobot_cli.layout import SERVICES
 
 

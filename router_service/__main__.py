@@ -1,14 +1,17 @@
 """The router service as a process of its own, and how the core process composes it."""
 
+from chassis import lifeline
+
+if __name__ == "__main__":
+    _line = lifeline.hold()  # before the slow imports: a child whose supervisor is gone must not linger
+
 import asyncio
 
-from chassis import lifeline, logs
 from chassis.channel import Dialer
-from chassis.clock import Clock, SystemClock
-from chassis.identity import Authenticator, mint_token
-from chassis.lifeline import Lifeline
-from chassis.server import Service, ServiceHost, serve
-from chassis.settings import ChassisSettings, TargetSettings, load, root_token, run_main
+from chassis.clock import Clock
+from chassis.server import Service
+from chassis.service_process import run_service
+from chassis.settings import ChassisSettings, root_token, run_main
 from chassis.telemetry import Telemetry
 from mobot.router.v1 import router_service_pb2_grpc
 from router_service.router import Router
@@ -52,35 +55,11 @@ async def compose(
     )
 
 
-async def run(line: Lifeline) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
-    chassis, settings, targets = load(ChassisSettings), load(RouterSettings), load(TargetSettings)
-    logs.configure("router", level=chassis.log_level, json=chassis.log_json)
-    secret, clock = root_token(chassis), SystemClock()
-    telemetry = Telemetry.from_settings("router", exporter=chassis.trace_exporter, sample=chassis.trace_sample)
-    dialer = Dialer(targets.targets(), token=mint_token(secret, "services/router"), actor=None)
-    service = await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry)
-    address = f"{settings.host}:{settings.port}"
-    host = ServiceHost(
-        service,
-        authenticator=Authenticator(secret),
-        listen=(address, f"unix:{settings.socket}") if settings.socket else (address,),
-        listen_setting="MOBOT_ROUTER_PORT",
-        grace_s=chassis.grace_s,
-        telemetry=telemetry,
-        clock=clock,
-    )
-    try:
-        await serve([host], on_ready=line.ready)
-    finally:
-        await dialer.close()
-        telemetry.close()
-
-
 def main() -> None:
-    line = lifeline.hold()
-    asyncio.run(run(line))
+    """Runs the router until it is told to stop."""
+    line = _line if __name__ == "__main__" else lifeline.hold()
+    run_main(lambda: asyncio.run(run_service("router", RouterSettings, compose, line)))
 
 
 if __name__ == "__main__":
-    run_main(main)
+    main()

@@ -141,41 +141,10 @@ def main() -> None:
 def _serve(line: lifeline.Lifeline) -> None:
     import asyncio
 
-    from chassis import logs
-    from chassis.channel import Dialer
-    from chassis.clock import SystemClock
-    from chassis.identity import Authenticator
-    from chassis.server import ServiceHost, serve
-    from chassis.settings import ChassisSettings, TargetSettings, load, root_token
-    from chassis.telemetry import Telemetry
+    from chassis.service_process import run_service
     from session_service.settings import SessionSettings
 
-    chassis, settings, targets = load(ChassisSettings), load(SessionSettings), load(TargetSettings)
-    token = root_token(chassis)
-    logs.configure("session", level=chassis.log_level, json=chassis.log_json)
-    listen = [f"{settings.host}:{settings.port}"]
-    if settings.socket is not None:
-        listen.append(f"unix:{settings.socket}")
-
-    async def run() -> None:
-        clock = SystemClock()
-        telemetry = Telemetry.from_settings("session", exporter=chassis.trace_exporter, sample=chassis.trace_sample)
-        dialer = Dialer(targets.targets(), token=token, actor="services/session")
-        service = await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry)
-        host = ServiceHost(
-            service,
-            authenticator=Authenticator(token),
-            listen=listen,
-            grace_s=chassis.grace_s,
-            telemetry=telemetry,
-            clock=clock,
-            listen_setting="MOBOT_SESSION_PORT",
-        )
-        await serve([host], on_ready=line.ready)
-        await dialer.close()
-        telemetry.close()
-
-    asyncio.run(run())
+    asyncio.run(run_service("session", SessionSettings, compose, line))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import MobotSettings
+from chassis.settings import ListenSettings
 
 
-class SessionSettings(MobotSettings):
+class SessionSettings(ListenSettings):
     """What the session service needs to know besides `ChassisSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="MOBOT_SESSION_")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis.migrations import upgrade_database
+from chassis.upgrading import upgrade_database
 
 _SYSTEM_USER = "nobody"
 _START_TIMEOUT_S = 30.0

@@ -79,8 +79,22 @@ def test_every_port_is_the_default_of_the_code(resources):
     known = known_variables()
     for name, container in containers(resources).items():
         for port in container.get("ports", []):
+            if port["name"] == "metrics":
+                continue  # off by default
             variable = "MOBOT_PORT" if name == "gateway" else f"MOBOT_{name.upper()}_PORT"
             assert port["containerPort"] == known[variable], name
+
+
+def test_what_prometheus_is_told_to_scrape_is_where_the_meters_are(resources):
+    for name, deployment in deployments(resources).items():
+        pod = deployment["spec"]["template"]
+        container = pod["spec"]["containers"][0]
+        if name == "runner":  # it has no meters
+            continue
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        port = pod["metadata"]["annotations"]["prometheus.io/port"]
+        assert port == variables["MOBOT_PORT" if name == "gateway" else f"MOBOT_{name.upper()}_METRICS_PORT"], name
+        assert int(port) in [each["containerPort"] for each in container["ports"]], name
 
 
 def test_every_target_names_a_service_and_its_port(resources, compose):

@@ -11,7 +11,14 @@ import pytest
 from mobot_cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "clients").glob("*.md"),
+        *(ROOT / "clients").glob("*/*.md"),
+    ]
+)
 
 # Read by the compose file, to be passed on to PostgreSQL.
 NOT_OF_A_PROCESS = {"MOBOT_DB_PASSWORD"}
@@ -36,6 +43,12 @@ def test_the_generated_pages_are_current():
         [sys.executable, "scripts/write_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_index_has_every_page():
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages <= set(re.findall(r"\(([a-z-]+\.md)\)", index))
 
 
 @page
@@ -70,7 +83,8 @@ def test_every_subcommand_exists(path):
 
 @page
 def test_every_link_leads_to_a_file(path):
-    for target in re.findall(r"\]\(([^)#\s]+)\)", path.read_text()):
+    prose = re.sub(r"`[^`\n]*`", "`code`", path.read_text())
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", prose):
         if "://" not in target:
             assert (path.parent / target).exists(), target
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import MetaData, inspect
 
 from chassis import migrations as schema
+from chassis import upgrading
 
 SERVICES = ("registry", "session", "memory", "router")
 
@@ -25,15 +26,15 @@ def metadata_of(service: str) -> MetaData:
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_empty_database_is_brought_to_what_the_models_say(service, database_url):
     package = f"{service}_service.migrations"
-    assert schema.upgrade_database(database_url, package) == schema.read_chain(package).head
-    assert schema.autogenerate_diff(database_url, metadata_of(service)) == []
+    assert upgrading.upgrade_database(database_url, package) == schema.read_chain(package).head
+    assert upgrading.autogenerate_diff(database_url, metadata_of(service)) == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_database_at_the_head_is_left_alone(service, database_url):
     package = f"{service}_service.migrations"
-    head = schema.upgrade_database(database_url, package)
-    assert schema.upgrade_database(database_url, package) == head
+    head = upgrading.upgrade_database(database_url, package)
+    assert upgrading.upgrade_database(database_url, package) == head
 
 
 def test_no_two_services_share_a_metadata():

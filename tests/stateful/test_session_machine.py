@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from session_world import Watcher, World, append_to, finished, message, name, pb, started
 
-from chassis.migrations import upgrade_database
 from chassis.status import from_rpc_error
+from chassis.upgrading import upgrade_database
 from mobot.session.v1 import session_pb2
 from session_service.__main__ import MIGRATIONS
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from session_world import World, append_to, create, finished, message, name, pb, started
 
-from chassis.migrations import upgrade_database
+from chassis.upgrading import upgrade_database
 from mobot.session.v1 import event_pb2, part_pb2
 from session_service.__main__ import MIGRATIONS
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-import time
 
 import pytest
 from notes_service.models import METADATA
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, text
 
 from chassis import migrations as schema
+from chassis import upgrading
 from chassis.database import Database
 from chassis.errors import FailedPrecondition
 from chassis.revision_writer import write_revision
@@ -33,26 +33,26 @@ def test_a_chain_with_two_heads_is_refused(tmp_path, monkeypatch):
 
 
 def test_migrations_make_what_the_models_say(database_url):
-    assert schema.upgrade_database(database_url, MIGRATIONS) == "0001"
-    assert schema.autogenerate_diff(database_url, METADATA) == []
+    assert upgrading.upgrade_database(database_url, MIGRATIONS) == "0001"
+    assert upgrading.autogenerate_diff(database_url, METADATA) == []
 
 
 def test_a_model_without_a_migration_is_found(database_url):
-    schema.upgrade_database(database_url, MIGRATIONS)
+    upgrading.upgrade_database(database_url, MIGRATIONS)
     metadata = MetaData()
     for table in METADATA.tables.values():
         table.to_metadata(metadata)
     Table("forgotten", metadata, Column("id", Integer, primary_key=True))
-    assert [change[0] for change in schema.autogenerate_diff(database_url, metadata)] == ["add_table"]
+    assert [change[0] for change in upgrading.autogenerate_diff(database_url, metadata)] == ["add_table"]
 
 
 def test_full_text_tables_are_no_difference(sqlite_url):
-    schema.upgrade_database(sqlite_url, MIGRATIONS)
+    upgrading.upgrade_database(sqlite_url, MIGRATIONS)
     engine = create_engine(sqlite_url)
     with engine.begin() as conn:
         conn.execute(text("CREATE VIRTUAL TABLE note_fts USING fts5(body)"))
     engine.dispose()
-    assert schema.autogenerate_diff(sqlite_url, METADATA) == []
+    assert upgrading.autogenerate_diff(sqlite_url, METADATA) == []
 
 
 async def test_an_older_schema_is_refused_unless_it_may_be_migrated(database_url, clock):
@@ -102,16 +102,14 @@ def broken_chain(tmp_path, monkeypatch):
     return "broken_chain"
 
 
-async def test_a_store_at_the_newest_schema_opens_fast_and_without_alembic(sqlite_url, clock):
+async def test_a_store_at_the_newest_schema_opens_without_alembic(sqlite_url, clock):
     database = await Database.open(sqlite_url, migrations=MIGRATIONS, migrate=True, clock=clock)
     await database.close()
     alembic = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "alembic"}
     for name in alembic:
         del sys.modules[name]
     try:
-        start_s = time.perf_counter()
         database = await Database.open(sqlite_url, migrations=MIGRATIONS, migrate=True, clock=clock)
-        assert time.perf_counter() - start_s < 0.15
         assert "alembic" not in sys.modules
         await database.close()
     finally:
@@ -150,5 +148,5 @@ def test_a_new_revision_holds_what_the_chain_lacks(tmp_path, monkeypatch):
     assert "add_column" in second.read_text()
     assert "create_table" not in second.read_text()
     url = f"sqlite:///{tmp_path / 'tea.sqlite3'}"
-    assert schema.upgrade_database(url, "tea_service.migrations") == "0002"
-    assert schema.autogenerate_diff(url, sys.modules["tea_service.models"].METADATA) == []
+    assert upgrading.upgrade_database(url, "tea_service.migrations") == "0002"
+    assert upgrading.autogenerate_diff(url, sys.modules["tea_service.models"].METADATA) == []

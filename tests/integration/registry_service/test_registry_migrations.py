@@ -3,13 +3,13 @@
 import pytest
 from registry_store import MIGRATIONS, opened
 
-from chassis import migrations as schema
+from chassis import upgrading
 from registry_service.models import RegistryTable
 
 
 def test_the_migrations_make_what_the_models_say(database_url):
-    schema.upgrade_database(database_url, MIGRATIONS)
-    assert schema.autogenerate_diff(database_url, RegistryTable.metadata) == []
+    upgrading.upgrade_database(database_url, MIGRATIONS)
+    assert upgrading.autogenerate_diff(database_url, RegistryTable.metadata) == []
 
 
 class Killed(Exception):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from session_stores import append, draft, message, name, open_store
 
-from chassis.migrations import autogenerate_diff, upgrade_database
+from chassis.upgrading import autogenerate_diff, upgrade_database
 from session_service.__main__ import MIGRATIONS
 from session_service.domain import errors
 from session_service.feed.hub import Hub

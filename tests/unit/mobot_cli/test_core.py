@@ -15,9 +15,9 @@ from chassis.channel import Dialer
 SETTINGS = """
 from pathlib import Path
 from pydantic_settings import SettingsConfigDict
-from chassis.settings import MobotSettings
+from chassis.settings import ListenSettings
 
-class {Name}Settings(MobotSettings):
+class {Name}Settings(ListenSettings):
     model_config = SettingsConfigDict(env_prefix="MOBOT_{NAME}_")
     host: str = "127.0.0.1"
     port: int = 0
