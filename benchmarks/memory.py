@@ -1,7 +1,8 @@
-"""Suite `memory`: adding and searching memories against chromadb, mem0 and LangGraph's store, with the same vectors.
+"""Suite `memory`: adding and searching memories against chromadb, mem0 and LangGraph's stores, with the same vectors.
 
-Everything is called in its own process, without a server between, and without an embedder: what a model costs is the
-same for all. Ours is hybrid (words and meaning), theirs dense alone. Our adds are flushed to disk before they return.
+Everything is called in its own process, without a server between (but for LangGraph's store on PostgreSQL), and without
+an embedder: what a model costs is the same for all, and row `embedded` tells it. Ours is hybrid (words and meaning),
+theirs dense alone. Our adds are flushed to disk before they return.
 Retrieval quality is measured by `python -m benchmarks.memory_quality`.
 """
 
@@ -17,9 +18,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import memory_service.index  # noqa: F401 - sets up NumPy as in the service, before its first import
+import memory_service.index
 from benchmarks.memory_material import DIMENSION, Material
+from benchmarks.memory_quality import POOLED, read_notes
+from benchmarks.memory_under_test import memory_service as service_under_test
 from benchmarks.peers.environment import MEMORY, environment
+from benchmarks.postgres_server import postgres_server
 from benchmarks.processes import launch, say
 from benchmarks.report import Report, percentile
 from chassis.clock import SystemClock, Uuid7Ids
@@ -39,7 +43,8 @@ from memory_service.store.vector_store import VectorStore
 MODEL = Model("bench", DIMENSION, "bench-384", "given")
 WHO = "operators/bench"
 PEER = Path(__file__).parent / "peers" / "memory_peer.py"
-ROWS = ("add", "search-1k", "search-10k", "search-100k", "bots", "process")
+OTHERS = ("mem0", "langgraph-sqlite", "langgraph-postgres")
+ROWS = ("add", "embedded", "search-1k", "search-10k", "search-100k", "bots", "process")
 _MEBIBYTE = 1024 * 1024
 _QUERIES = 60
 _CALLERS = 64
@@ -144,6 +149,7 @@ async def run(*, rounds: int, seconds: float, only: frozenset[str]) -> Report:  
     report = Report()
     rows: dict[str, Callable[[], Awaitable[None]]] = {
         "add": lambda: _adds(report, rounds),
+        "embedded": lambda: _embedded(report, rounds),
         "search-1k": lambda: _searches(report, rounds, 1_000),
         "search-10k": lambda: _searches(report, rounds, 10_000),
         "search-100k": lambda: _searches(report, rounds, 100_000),
@@ -172,6 +178,29 @@ async def _adds(report: Report, rounds: int) -> None:
     report.against(name, ours_beside, theirs, peer_name="mem0", bound="at least", ratio=5)
     report.against("add, 1,000 a call, per s", ours_many, theirs, peer_name="mem0", bound="at least", ratio=20)
 
+    for peer_name in ("chroma", "langgraph-sqlite", "langgraph-postgres"):
+        async with _peer(peer_name) as peer:
+            await peer.add(20, 1)
+            rates = [_rate(await peer.add(200, 1), 200) for _ in range(rounds)]
+            report.reported("add, one a call, one caller, per s", rates, peer_name=peer_name)
+
+
+async def _embedded(report: Report, rounds: int) -> None:
+    """Notes put one by one through the service's own calls, until the last has its vector."""
+    notes = [note for bot, of_bot in read_notes().memories.items() if bot != POOLED for note in of_bot.values()]
+    rates: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="mobot-bench-") as scratch:
+        async with service_under_test(Path(scratch), embedder="minilm") as memory:
+            await memory.put("warm", notes[:5])
+            await memory.embedded()
+            for number in range(rounds):
+                begun = time.perf_counter()
+                for note in notes:
+                    await memory.put(f"b{number}", [note])
+                await memory.embedded()
+                rates.append(len(notes) / (time.perf_counter() - begun))
+    report.reported("add with MiniLM, one a call, until the vector is there, per s", rates)
+
 
 async def _searches(report: Report, rounds: int, count: int) -> None:
     ours, theirs = [], []
@@ -189,11 +218,13 @@ async def _searches(report: Report, rounds: int, count: int) -> None:
     else:
         ratio = 1.5 if count == 10_000 else 10.0
         report.against(name, ours, theirs, peer_name="chroma, dense", bound="at most", ratio=ratio)
-    for peer_name in ("mem0", "langgraph-sqlite") if count <= 10_000 else ():
+    for peer_name in OTHERS if count <= 10_000 else ():
+        of = min(count, 2_000) if peer_name == "mem0" else count  # its adds are slow
         async with _peer(peer_name) as peer:
-            await peer.add(min(count, 2_000) if peer_name == "mem0" else count, 1_000)
-            took = 1e3 * percentile(await peer.search(1, 20), 0.5)
-            say(f"  {peer_name}: {took:.2f} ms p50")
+            await peer.add(of, 1_000)
+            await peer.search(99, 20)
+            took = [1e3 * percentile(await peer.search(seed, 20), 0.5) for seed in range(rounds)]
+            report.reported(f"search of {of:,}, p50 ms", took, peer_name=peer_name)
 
 
 async def _many_bots(report: Report, rounds: int, bots: int = 1_000, memories: int = 1_000) -> None:
@@ -238,12 +269,14 @@ async def _ours(**options: Any) -> AsyncIterator[Ours]:
 @contextlib.asynccontextmanager
 async def _peer(name: str) -> AsyncIterator[Peer]:
     programs = await asyncio.to_thread(environment, "memory", MEMORY)
-    with tempfile.TemporaryDirectory(prefix="mobot-bench-", ignore_cleanup_errors=True) as scratch:
+    async with contextlib.AsyncExitStack() as opened:
+        scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="mobot-bench-", ignore_cleanup_errors=True))
+        place = await opened.enter_async_context(postgres_server()) if name.endswith("-postgres") else scratch
         process = await launch(
             str(programs / "python"),
             str(PEER),
             name,
-            scratch,
+            place,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=64 * _MEBIBYTE,

@@ -28,7 +28,7 @@ from mobot.memory.v1 import memory_pb2, memory_service_pb2
 
 NOTES = Path(__file__).parent / "data" / "notes.json"
 DEPTHS = (5, 10, 20)
-_POOLED = "everything"
+POOLED = "everything"
 _RESAMPLES = 1_000
 _CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 _DATE = "%I:%M %p on %d %B, %Y"
@@ -142,9 +142,9 @@ def read_notes(path: Path = NOTES) -> Material:
     questions = [
         Question(bot, each["ask"], tuple(each["evidence"]), (group, f"{group} {each['kind']}"))
         for each in document["questions"]
-        for bot, group in ((each["bot"], "apart"), (_POOLED, "pooled"))
+        for bot, group in ((each["bot"], "apart"), (POOLED, "pooled"))
     ]
-    return Material(memories | {_POOLED: pooled}, questions)
+    return Material(memories | {POOLED: pooled}, questions)
 
 
 async def measure(memory: MemoryUnderTest, material: Material, **fields: Any) -> dict[str, Scores]:

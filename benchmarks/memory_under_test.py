@@ -21,7 +21,7 @@ from mobot.memory.v1 import memory_pb2, memory_service_pb2, memory_service_pb2_g
 pb = memory_service_pb2
 SECRET = "benchmark"
 _AT_ONCE = 1_000
-_LOOK_S = 0.2
+_LOOK_S = 0.05
 
 
 class MemoryUnderTest:

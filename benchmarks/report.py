@@ -13,7 +13,7 @@ class Row:
     """One comparison. `ratio` is ours / peer; `target` is a bound on it (or on `ours` where there is no peer)."""
 
     name: str
-    ours: float
+    ours: float | None
     peer: float | None
     peer_name: str | None
     ratio: float | None
@@ -90,6 +90,23 @@ class Report:
             )
         )
 
+    def reported(self, name: str, ours: Sequence[float], *, peer_name: str | None = None) -> None:
+        """Adds a row without a target: a figure of ours, or, with its name, of a peer."""
+        middle = round(median(ours), 4)
+        self._add(
+            Row(
+                name=name,
+                ours=middle if peer_name is None else None,
+                peer=None if peer_name is None else middle,
+                peer_name=peer_name,
+                ratio=None,
+                target="reported",
+                ok=True,
+                cpu_us=None,
+                n=len(ours),
+            )
+        )
+
     def all_ok(self) -> bool:
         return all(row.ok for row in self.rows)
 
@@ -105,7 +122,7 @@ class Report:
             lines.append(
                 (
                     row.name,
-                    f"{row.ours:g}",
+                    "-" if row.ours is None else f"{row.ours:g}",
                     "-" if row.peer is None else f"{row.peer:g} ({row.peer_name})",
                     "-" if row.ratio is None else f"{row.ratio:.2f}",
                     row.target,

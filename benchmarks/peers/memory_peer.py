@@ -1,6 +1,7 @@
 """Another memory or vector store, told by lines of JSON what to do; runs in the peers' environment.
 
 python memory_peer.py chroma|mem0|langgraph-sqlite DIRECTORY
+python memory_peer.py langgraph-postgres URL
 """
 
 import json
@@ -77,21 +78,17 @@ class Mem0:
         return len(found["results"])
 
 
-class LangGraphSqlite:
-    def __init__(self, directory: str) -> None:
-        import pysqlite3
+class LangGraph:
+    """One of LangGraph's stores, with vectors that cost nothing."""
 
-        sys.modules["sqlite3"] = pysqlite3  # the system's may not load extensions, which this store needs
-        import sqlite3
-
-        from langgraph.store.sqlite import SqliteStore
-
+    def __init__(self) -> None:
         self._vectors: dict[str, list[float]] = {}
-        conn = sqlite3.connect(f"{directory}/store.sqlite", check_same_thread=False, isolation_level=None)
-        index = {"dims": DIMENSION, "embed": self._embed, "fields": ["text"]}
-        self._store = SqliteStore(conn, index=index)
-        self._store.setup()
+        self._store: Any = None
         self._count = 0
+
+    @property
+    def _index(self) -> dict[str, Any]:
+        return {"dims": DIMENSION, "embed": self._embed, "fields": ["text"]}
 
     def _embed(self, texts: Iterable[str]) -> list[list[float]]:
         # It hands over a put value whole, as JSON.
@@ -110,7 +107,39 @@ class LangGraphSqlite:
         return len(self._store.search(("bench",), query=query[0], limit=size))
 
 
-PEERS: dict[str, Any] = {"chroma": Chroma, "mem0": Mem0, "langgraph-sqlite": LangGraphSqlite}
+class LangGraphSqlite(LangGraph):
+    def __init__(self, directory: str) -> None:
+        super().__init__()
+        import pysqlite3
+
+        sys.modules["sqlite3"] = pysqlite3  # the system's may not load extensions, which this store needs
+        import sqlite3
+
+        from langgraph.store.sqlite import SqliteStore
+
+        conn = sqlite3.connect(f"{directory}/store.sqlite", check_same_thread=False, isolation_level=None)
+        self._store = SqliteStore(conn, index=self._index)
+        self._store.setup()
+
+
+class LangGraphPostgres(LangGraph):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        import psycopg
+        from langgraph.store.postgres import PostgresStore
+        from psycopg.rows import dict_row
+
+        conn = psycopg.connect(url, autocommit=True, prepare_threshold=0, row_factory=dict_row)
+        self._store = PostgresStore(conn, index=self._index)
+        self._store.setup()
+
+
+PEERS: dict[str, Any] = {
+    "chroma": Chroma,
+    "mem0": Mem0,
+    "langgraph-sqlite": LangGraphSqlite,
+    "langgraph-postgres": LangGraphPostgres,
+}
 
 
 def serve(peer: Peer) -> None:
