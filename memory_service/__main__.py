@@ -6,20 +6,17 @@ if __name__ == "__main__":
     _line = lifeline.hold()  # before the slow imports: a child whose supervisor is gone must not linger
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from chassis import logs
 from chassis.channel import Dialer
-from chassis.clock import Clock, SystemClock, Uuid7Ids
+from chassis.clock import Clock, Uuid7Ids
 from chassis.database import Database
 from chassis.errors import AppError
-from chassis.identity import Authenticator, mint_token
-from chassis.lifeline import Lifeline
-from chassis.server import Service, ServiceHost, serve
-from chassis.settings import ChassisSettings, load, root_token, run_main
+from chassis.server import Service
+from chassis.service_process import run_service
+from chassis.settings import ChassisSettings, root_token, run_main
 from chassis.telemetry import Telemetry
 from memory_service.convert.exports import ResumeTokens
 from memory_service.convert.requests import Pages
@@ -147,31 +144,10 @@ class _Upkeep:
             _log.info("compacted")
 
 
-async def _serve(line: Lifeline) -> None:
-    settings, chassis = load(MemorySettings), load(ChassisSettings)
-    logs.configure(NAME, level=chassis.log_level, json=chassis.log_json)
-    clock, secret = SystemClock(), root_token(chassis)
-    async with contextlib.AsyncExitStack() as opened:
-        telemetry = Telemetry.from_settings(NAME, exporter=chassis.trace_exporter, sample=chassis.trace_sample)
-        opened.callback(telemetry.close)
-        dialer = Dialer({}, token=mint_token(secret, f"services/{NAME}"), actor=None)
-        opened.push_async_callback(dialer.close)
-        host = ServiceHost(
-            await compose(settings, chassis, dialer=dialer, clock=clock, telemetry=telemetry),
-            authenticator=Authenticator(secret),
-            listen=[*([f"unix:{settings.socket}"] if settings.socket else []), f"{settings.host}:{settings.port}"],
-            listen_setting="MOBOT_MEMORY_PORT",
-            grace_s=chassis.grace_s,
-            telemetry=telemetry,
-            clock=clock,
-        )
-        await serve([host], on_ready=line.ready)
-
-
 def main() -> None:
     """Runs the memory until it is told to stop."""
     line = _line if __name__ == "__main__" else lifeline.hold()
-    run_main(lambda: asyncio.run(_serve(line)))
+    run_main(lambda: asyncio.run(run_service(NAME, MemorySettings, compose, line)))
 
 
 if __name__ == "__main__":
