@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import memory_service.index
+import memory_service.index  # noqa: F401 - sets up NumPy as in the service, before its first import
 from benchmarks.memory_material import DIMENSION, Material
 from benchmarks.memory_quality import POOLED, read_notes
 from benchmarks.memory_under_test import memory_service as service_under_test
