@@ -67,5 +67,5 @@ clean: ## remove the environment and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 
 lock: ## renew the lock files from pyproject.toml
-	@$(UV) pip compile pyproject.toml --extra otlp --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
-	@$(UV) pip compile pyproject.toml --extra otlp --group dev --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
+	@$(UV) pip compile pyproject.toml --extra otlp --extra fast --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	@$(UV) pip compile pyproject.toml --extra otlp --extra fast --group dev --universal --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock

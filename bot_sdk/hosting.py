@@ -14,6 +14,7 @@ from bot_sdk.stubs import Stubs, answer
 from bot_sdk.worker import CONCURRENCY, Worker
 from chassis import errors, logs
 from chassis.channel import Dialer
+from chassis.identity import principal_of
 from chassis.settings import ChassisSettings, TargetSettings, load, root_token, run_main
 from mobot.registry.v1 import bot_pb2, registry_service_pb2
 
@@ -29,8 +30,9 @@ def run_bots(
     """Serves bots (by id) until SIGTERM or Ctrl-C, and exits.
 
     Reads MOBOT_DATA_DIR, MOBOT_TOKEN and MOBOT_*_TARGET. `worker_id` must be the same after a restart and another one
-    in every process; by default it is made from the first bot and the host's name. `create` makes the bots that do not
-    exist yet, with a brain of kind `worker`.
+    in every process; by default it is made from the first bot and the host's name, and with a token of a worker's own
+    it is that worker's. `create` makes the bots that do not exist yet, with a brain of kind `worker`; only the root
+    secret can.
     """
 
     def main() -> int:
@@ -42,9 +44,14 @@ def run_bots(
 async def _serve(handlers: Mapping[str, Handler], worker_id: str, concurrency: int, create: bool) -> int:
     settings = load(ChassisSettings)
     logs.configure(worker_id, level=settings.log_level, json=settings.log_json)
-    dialer = Dialer(load(TargetSettings).targets(), token=root_token(settings), actor=f"workers/{worker_id}")
+    token = root_token(settings)
+    principal = principal_of(token)
+    if principal.startswith("workers/"):
+        worker_id = principal.removeprefix("workers/")
+    # A token of a worker's or a bot's own says by itself who it is; with the root secret it must be said.
+    dialer = Dialer(load(TargetSettings).targets(), token=token, actor=None if principal else f"workers/{worker_id}")
     try:
-        if create:
+        if create and not principal:
             await create_missing_bots(dialer, handlers)
         worker = Worker(
             dialer, worker_id=worker_id, handlers=handlers, concurrency=concurrency, grace_s=settings.grace_s

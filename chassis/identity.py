@@ -20,6 +20,8 @@ ACTOR = "mobot-actor"
 ROOT: Final = "operators/root"
 
 _PREFIX = "mb1"
+_WORKERS = "workers/"
+_BOTS = "bots/"
 _BEARER = "Bearer "
 _MAX_REMEMBERED = 4_096
 
@@ -29,12 +31,23 @@ class Caller:
     """`principal` is proven by the token: "operators/root", "bots/main", "services/router".
 
     `root` may act for anyone: the operator who holds the secret, and our own services, which have already checked
-    their caller. `actor` is whom the call is made for; it differs from `principal` only for root.
+    their caller. `actor` is whom the call is made for; it differs from `principal` only for root, and for a worker
+    that acts for a bot which it serves.
     """
 
     principal: str
     root: bool
     actor: str
+
+    @property
+    def delegated(self) -> bool:
+        """Whether it is not proven by the token alone that the principal may act for the actor."""
+        return not self.root and self.actor != self.principal
+
+    @property
+    def worker(self) -> str:
+        """ "workers/w1" when a worker calls with a token of its own, and for no bot; empty otherwise."""
+        return self.principal if not self.root and self.actor.startswith(_WORKERS) else ""
 
 
 CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("mobot_caller", default=None)
@@ -60,6 +73,17 @@ def mint_token(secret: str, principal: str) -> str:
     return f"{_PREFIX}.{encoded}.{_encode(_sign(secret.encode(), encoded))}"
 
 
+def principal_of(token: str) -> str:
+    """Whom a token claims to be, unproven: for whoever holds it. Empty for what was not minted, such as the secret."""
+    prefix, _, rest = token.partition(".")
+    if prefix != _PREFIX:
+        return ""
+    try:
+        return _decode_principal(rest.partition(".")[0])
+    except errors.Unauthenticated:
+        return ""
+
+
 def caller_metadata(token: str, actor: str | None) -> tuple[tuple[str, str], ...]:
     """What a client sends: its token and, if it acts for somebody else, for whom."""
     bearer = (AUTHORIZATION, _BEARER + token)
@@ -78,6 +102,8 @@ class Authenticator:
 
     def authenticate(self, metadata: Mapping[str, str]) -> Caller:
         """The caller.
+
+        A worker that acts for a bot is `delegated`: whoever asked must check that it serves it.
 
         Raises:
             Unauthenticated: no token, or one not signed with our secret.
@@ -110,11 +136,15 @@ class Authenticator:
 
 def _caller(principal: str, actor: str) -> Caller:
     root = principal == ROOT or principal.startswith("services/")
-    if actor and actor != principal and not root:
-        raise errors.PermissionDenied(
-            f"{principal} may not act for {actor}", metadata={"principal": principal, "actor": actor}
-        )
+    if actor and actor != principal and not root and not (principal.startswith(_WORKERS) and actor.startswith(_BOTS)):
+        raise not_allowed(principal, actor)
     return Caller(principal=principal, root=root, actor=actor or principal)
+
+
+def not_allowed(principal: str, actor: str) -> errors.PermissionDenied:
+    return errors.PermissionDenied(
+        f"{principal} may not act for {actor}", metadata={"principal": principal, "actor": actor}
+    )
 
 
 def _sign(secret: bytes, encoded_principal: str) -> bytes:

@@ -8,7 +8,7 @@ of every call, and each layer of its own would cost more than its work. Wrapped 
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from math import inf
 from time import perf_counter
@@ -19,7 +19,8 @@ import grpc.aio
 
 from chassis import errors, status
 from chassis.clock import Clock
-from chassis.identity import CURRENT_CALLER, Authenticator
+from chassis.delegation import Delegation
+from chassis.identity import ACTOR, CURRENT_CALLER, Authenticator, Caller, not_allowed
 from chassis.policy import DEFAULT, MethodPolicy, policy_for
 from chassis.telemetry import (
     CURRENT_TRACEPARENT,
@@ -58,12 +59,17 @@ def server_chain(
     telemetry: Telemetry,
     policies: Mapping[str, MethodPolicy] = DEFAULT,
     slow_s: float = SLOW_S,
+    delegation: Delegation | None = None,
+    workers_may: Collection[str] | None = None,
 ) -> Sequence[grpc.aio.ServerInterceptor]:
     """The interceptors of one service. `service` is its short name ("session"); its error domain is "session.mobot".
 
     Calls that fail or take longer than `slow_s` are logged at INFO, all others at DEBUG. Health needs no caller.
+
+    `delegation` knows for which bots a worker may act with a token of its own (None: for none). `workers_may` names the
+    methods that it may call for itself (None: all); every other one it must call for a bot.
     """
-    return (_Chain(service, authenticator, clock, telemetry, policies, slow_s),)
+    return (_Chain(service, authenticator, clock, telemetry, policies, slow_s, delegation, workers_may),)
 
 
 class _Chain(grpc.aio.ServerInterceptor):
@@ -75,6 +81,8 @@ class _Chain(grpc.aio.ServerInterceptor):
         telemetry: Telemetry,
         policies: Mapping[str, MethodPolicy],
         slow_s: float,
+        delegation: Delegation | None,
+        workers_may: Collection[str] | None,
     ) -> None:
         self._service = service
         self._domain = f"{service}.mobot"
@@ -83,6 +91,8 @@ class _Chain(grpc.aio.ServerInterceptor):
         self._telemetry = telemetry
         self._policies = policies
         self._slow_s = slow_s
+        self._delegation = delegation
+        self._workers_may = workers_may
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -133,7 +143,10 @@ class _Chain(grpc.aio.ServerInterceptor):
             reason = ""
             try:
                 if not open_to_all:
-                    CURRENT_CALLER.set(authenticate(metadata))
+                    who = authenticate(metadata)
+                    if not who.root and who.principal.startswith("workers/"):
+                        await self._admit_worker(who, method)
+                    CURRENT_CALLER.set(who)
                 del metadata  # a stream may last for hours
                 if default_timeout_s is not None and context.time_remaining() is None:
                     return await _within(default_timeout_s, behavior, request, context)
@@ -169,6 +182,18 @@ class _Chain(grpc.aio.ServerInterceptor):
                 CURRENT_TRACEPARENT.reset(trace_token)
 
         return guarded
+
+    async def _admit_worker(self, who: Caller, method: str) -> None:
+        if not who.delegated:
+            if self._workers_may is not None and method.rpartition("/")[2] not in self._workers_may:
+                raise errors.PermissionDenied(
+                    f"{who.principal} may call this only for a bot that it serves: set the metadata {ACTOR!r}",
+                    metadata={"principal": who.principal, "actor": who.actor},
+                )
+        elif self._delegation is None:
+            raise not_allowed(who.principal, who.actor)
+        else:
+            await self._delegation.check(who)
 
     def _translate(self, method: str, error: Exception, context: Context) -> errors.AppError:
         if isinstance(error, NotImplementedError) and _code_of_abort(context) == "UNIMPLEMENTED":

@@ -18,8 +18,9 @@ from chassis.clock import Clock, SystemClock
 from chassis.identity import Authenticator
 from chassis.interceptors import server_chain
 from chassis.listening import PortInUse as PortInUse
-from chassis.listening import bind
+from chassis.listening import bind, unix_path
 from chassis.local_handlers import LocalHandlers
+from chassis.native_server import GrpcFront, native_server
 from chassis.policy import DEFAULT, MethodPolicy
 from chassis.telemetry import Telemetry
 
@@ -80,11 +81,12 @@ class ServiceHost:
         credentials: grpc.ServerCredentials | None = None,
         ready_interval_s: float = READY_INTERVAL_S,
         listen_setting: str | None = None,
+        grpc_front: GrpcFront = "auto",
     ) -> None:
         """`listen`: "127.0.0.1:50051", "unix:/path"; port 0 chooses a free one; none means local calls only.
 
         `credentials` make all but Unix sockets TLS. `listen_setting` is the variable that an error about an address
-        names; MOBOT_<NAME>_LISTEN by default.
+        names; MOBOT_<NAME>_LISTEN by default. `grpc_front` says who serves TCP without TLS: see `native_server`.
         """
         self.service = service
         self._listen = listen
@@ -93,6 +95,7 @@ class ServiceHost:
         self._credentials = credentials
         self._ready_interval_s = ready_interval_s
         self._setting = listen_setting or f"MOBOT_{service.name.upper()}_LISTEN"
+        self._grpc_front: GrpcFront = grpc_front
         chain = server_chain(
             service=service.name,
             authenticator=authenticator,
@@ -102,7 +105,7 @@ class ServiceHost:
         )
         self._chain = chain
         self._health = health.aio.HealthServicer()
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
         self._acceptors: Acceptors | None = None
         self._readiness: asyncio.Task[None] | None = None
         self._closed = False
@@ -122,22 +125,47 @@ class ServiceHost:
             PortInUse: somebody else listens there.
             FailedPrecondition: the address cannot be listened on for another reason.
         """
-        server = self._server = grpc.aio.server(interceptors=self._chain, options=_OPTIONS)
-        busy = [f"/{self.service.full_name}/{method}" for method in self.service.busy]
-        registrar = Registrar(server, busy)
+        await self._set_health(serving=False)
+        aio: grpc.aio.Server | None = None
+        ports: dict[str, int] = {}
+        for address in self._listen:
+            server = self._native_server(address)
+            if server is None:
+                server = aio = aio or self._aio_server()
+            ports[address] = bind(server, address, self._credentials, self._setting)
+        for each in self._servers:
+            await each.start()
+        if aio is not None:
+            self._acceptors = Acceptors(aio, self.local_handlers, self._busy)
+        ready = await self.service.ready()
+        await self._set_health(serving=ready)
+        self._readiness = asyncio.get_running_loop().create_task(self._follow_readiness(serving=ready))
+        return ports
+
+    def _native_server(self, address: str) -> grpc.aio.Server | None:
+        if self._credentials is not None or unix_path(address) is not None:
+            return None
+        server = native_server(self._grpc_front, interceptors=self._chain, options=_OPTIONS)
+        if server is not None:
+            self._serve_with(server, server)
+        return server
+
+    def _aio_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=self._chain, options=_OPTIONS)
+        self._serve_with(server, Registrar(server, self._busy))
+        return server
+
+    def _serve_with(self, server: grpc.aio.Server, registrar: "grpc.aio.Server | Registrar") -> None:
+        self._servers.append(server)
         self.service.register(self.service.servicer, registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         if self._reflection:
             names = (self.service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        await self._set_health(serving=False)
-        ports = {address: bind(server, address, self._credentials, self._setting) for address in self._listen}
-        await server.start()
-        self._acceptors = Acceptors(server, self.local_handlers, busy)
-        ready = await self.service.ready()
-        await self._set_health(serving=ready)
-        self._readiness = asyncio.get_running_loop().create_task(self._follow_readiness(serving=ready))
-        return ports
+
+    @property
+    def _busy(self) -> list[str]:
+        return [f"/{self.service.full_name}/{method}" for method in self.service.busy]
 
     async def drain(self) -> None:
         """Health NOT_SERVING, watches ended, calls in progress finished or cut after the grace, service closed."""
@@ -158,11 +186,10 @@ class ServiceHost:
         if self._closed:
             return
         self._closed = True
-        server, self._server = self._server, None
-        stops = [self.local_handlers.stop(self._grace_s)]
-        if server is not None:
-            stops.append(server.stop(self._grace_s))
-        await asyncio.gather(*stops)
+        servers, self._servers = self._servers, []
+        await asyncio.gather(
+            self.local_handlers.stop(self._grace_s), *[server.stop(self._grace_s) for server in servers]
+        )
         if self._acceptors is not None:
             await self._acceptors.wait()
         await self.service.close()

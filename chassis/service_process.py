@@ -47,6 +47,7 @@ async def run_service(name: str, settings_class: type[S], compose: Compose[S], l
             listen=[f"{settings.host}:{settings.port}", *([f"unix:{settings.socket}"] if settings.socket else [])],
             listen_setting=f"MOBOT_{name.upper()}_PORT",
             grace_s=chassis.grace_s,
+            grpc_front=chassis.grpc_front,
             telemetry=telemetry,
             clock=clock,
         )

@@ -86,6 +86,11 @@ class ChassisSettings(MobotSettings):
         True, description="Bring the database to the newest schema at start. Off: refuse to start on an older schema."
     )
 
+    grpc_front: Literal["auto", "native", "aio"] = Field(
+        "auto",
+        description="Who serves gRPC on TCP without TLS: `native` (needs `mobot[fast]`), `aio` (grpcio), `auto`: "
+        "native where it is installed.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         description="Bearer token that the services' /metrics ask for. Default: they are open to whoever reaches them.",

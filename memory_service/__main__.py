@@ -7,12 +7,14 @@ if __name__ == "__main__":
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
 from chassis.channel import Dialer
 from chassis.clock import Clock, Uuid7Ids
 from chassis.database import Database
+from chassis.delegation import Delegation
 from chassis.errors import AppError
 from chassis.server import Service
 from chassis.service_process import run_service
@@ -32,6 +34,7 @@ from memory_service.store.operation_store import OperationStore
 from memory_service.store.portability_store import PortabilityStore
 from memory_service.store.store import Limits, MemoryStore
 from mobot.memory.v1 import memory_service_pb2_grpc
+from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc, worker_pb2
 
 NAME = "memory"
 FULL_NAME = "mobot.memory.v1.MemoryService"
@@ -43,7 +46,7 @@ async def compose(
     settings: MemorySettings,
     chassis: ChassisSettings,
     *,
-    dialer: Dialer,  # noqa: ARG001 - the memory calls nobody
+    dialer: Dialer,
     clock: Clock,
     telemetry: Telemetry,
 ) -> Service:
@@ -97,6 +100,11 @@ async def compose(
             return False
         return True
 
+    async def served(worker: str) -> Collection[str] | None:
+        registry = registry_service_pb2_grpc.RegistryServiceStub(dialer.dial("registry"))
+        found = (await registry.GetWorker(registry_service_pb2.GetWorkerRequest(name=worker))).worker
+        return None if found.state == worker_pb2.WORKER_STATE_OFFLINE else found.bots
+
     async def end_watches() -> None:
         servicer.end_streams()
 
@@ -115,6 +123,8 @@ async def compose(
         ready=ready,
         end_watches=end_watches,
         close=close,
+        delegation=Delegation(served),
+        workers_may=(),  # a worker has no memories
     )
 
 

@@ -67,6 +67,7 @@ async def run(line: Lifeline) -> None:
                 listen=(f"unix:{own.socket or layout.socket(name)}", f"{own.host}:{own.port}"),
                 listen_setting=f"MOBOT_{name.upper()}_PORT",
                 grace_s=settings.grace_s,
+                grpc_front=settings.grpc_front,
                 telemetry=telemetry,
                 clock=clock,
             )

@@ -7,11 +7,14 @@ if __name__ == "__main__":
 
 import asyncio
 import secrets
+from collections.abc import Collection
 
 from chassis.channel import Dialer
 from chassis.clock import Clock, Uuid7Ids
 from chassis.database import Database
+from chassis.delegation import Delegation
 from chassis.errors import AppError
+from chassis.resource_names import bot_name
 from chassis.server import Service
 from chassis.service_process import run_service
 from chassis.settings import ChassisSettings, root_token, run_main
@@ -80,6 +83,10 @@ async def compose(
             return False
         return True
 
+    async def served(worker: str) -> Collection[str] | None:
+        found = await store.get_worker(worker.removeprefix("workers/"))
+        return tuple(bot_name(bot) for bot in found.bots) if found.holds_lease else None
+
     async def close() -> None:
         await upkeep.close()
         await tail.close()
@@ -93,6 +100,7 @@ async def compose(
         ready=ready,
         end_watches=tail.close,
         close=close,
+        delegation=Delegation(served, ttl_s=0.0),  # it knows itself, at any moment
     )
 
 

@@ -52,6 +52,8 @@ async def compose(
         end_watches=router.end_watches,
         close=close,
         busy=("SendMessage",),
+        delegation=router.delegation,
+        workers_may=("Attach", "PullDeliveries", "CompleteDelivery", "FailDelivery", "ExtendDelivery"),
     )
 
 

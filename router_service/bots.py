@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import grpc.aio
 
 from chassis.errors import AppError, NotFound, Unavailable
 from chassis.status import from_rpc_error
-from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc
+from mobot.registry.v1 import bot_pb2, registry_service_pb2, registry_service_pb2_grpc, worker_pb2
 from router_service.domain.errors import BotDeleted, BotNotFound
 
 DEFAULT_CONCURRENCY = 10
@@ -150,6 +150,14 @@ class Bots:
             metadata={"service": "registry"},
             retry_after_s=1.0,
         ) from error
+
+
+async def served_bots(
+    registry: "registry_service_pb2_grpc.RegistryServiceAsyncStub", worker: str
+) -> Collection[str] | None:
+    """The bots that a worker serves now, as the registry says; None when it holds no lease."""
+    found = (await registry.GetWorker(registry_service_pb2.GetWorkerRequest(name=worker))).worker
+    return None if found.state == worker_pb2.WORKER_STATE_OFFLINE else found.bots
 
 
 def _info(bot: bot_pb2.Bot) -> BotInfo:

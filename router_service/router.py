@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+from functools import partial
 
 import grpc.aio
 
 from chassis.clock import Clock
+from chassis.delegation import Delegation
 from chassis.paging import PageTokens
 from chassis.write_transaction import CommitHook
 from mobot.registry.v1 import registry_service_pb2_grpc
 from mobot.session.v1 import session_service_pb2_grpc
-from router_service.bots import Bots
+from router_service.bots import Bots, served_bots
 from router_service.convert.drafts import DraftReader
 from router_service.convert.letters import LetterWriter
 from router_service.convert.spawns import SpawnReader
@@ -71,6 +73,7 @@ class Router:
         bots = registry_service_pb2_grpc.RegistryServiceStub(registry)
         self._bots = Bots(bots, ttl_s=settings.bot_cache_s)
         self._bot_watch = BotWatch(bots, self._bots)
+        self.delegation = Delegation(partial(served_bots, bots))
         self._dispatcher = Dispatcher(
             store,
             self._bots,
@@ -101,7 +104,14 @@ class Router:
             self._dispatcher, reader, self._bots, guard, self._waiting, exchange, window=settings.send_window
         )
         attaching = Attaching(
-            store, self._dispatcher, reader, self._bots, guard, lease_us=lease_us, max_turns=settings.max_pair_turns
+            store,
+            self._dispatcher,
+            reader,
+            self._bots,
+            guard,
+            self.delegation,
+            lease_us=lease_us,
+            max_turns=settings.max_pair_turns,
         )
         tokens = PageTokens(page_secret)
         mailboxes = Mailboxes(store, self._dispatcher, self._waiting, guard, tokens)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from chassis import lifeline
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from chassis.channel import Dialer
     from chassis.clock import Clock
     from chassis.server import Service
@@ -34,10 +36,11 @@ async def compose(
     """
     from chassis.clock import Uuid7Ids
     from chassis.database import Database
+    from chassis.delegation import Delegation
     from chassis.errors import AppError
     from chassis.paging import PageTokens
     from chassis.server import Service
-    from mobot.registry.v1 import registry_service_pb2_grpc
+    from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc, worker_pb2
     from mobot.session.v1 import session_service_pb2_grpc
     from session_service.convert.derived import derive
     from session_service.convert.events import encode_change
@@ -72,14 +75,18 @@ async def compose(
     follower = Follower(store, derive, delay_s=settings.index_delay_s)
     await follower.start()
     add_meters(telemetry.registry, follower)
+    registry = registry_service_pb2_grpc.RegistryServiceStub(dialer.dial("registry"))
+
+    async def served(worker: str) -> "Collection[str] | None":
+        found = (await registry.GetWorker(registry_service_pb2.GetWorkerRequest(name=worker))).worker
+        return None if found.state == worker_pb2.WORKER_STATE_OFFLINE else found.bots
+
+    delegation = Delegation(served)
     rooms = Rooms(
         store=store,
         hub=hub,
-        bots=BotDirectory(
-            registry_service_pb2_grpc.RegistryServiceStub(dialer.dial("registry")),
-            clock=clock,
-            remember_s=settings.bot_cache_s,
-        ),
+        bots=BotDirectory(registry, clock=clock, remember_s=settings.bot_cache_s),
+        delegation=delegation,
         page_tokens=PageTokens(secret),
         watch_tokens=WatchTokens(secret),
         new_id=Uuid7Ids(clock),
@@ -113,6 +120,8 @@ async def compose(
         end_watches=end_watches,
         close=close,
         busy=("AppendEvents", "GetTurnContext"),
+        delegation=delegation,
+        workers_may=("AppendEvents", "BatchAppendEvents", "Append", "PublishDeltas"),
     )
 
 

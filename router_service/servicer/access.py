@@ -24,7 +24,10 @@ def check_message(caller: Caller, session: str, sender: str, what: str) -> None:
 
 
 def check_worker(caller: Caller, worker: str, bots: frozenset[str]) -> None:
-    """A worker speaks for itself, a bot for a worker that serves it alone; services and operators for any."""
+    """A worker speaks for itself, a bot for a worker that serves it alone; services and operators for any.
+
+    Which bots a worker serves is for `Attaching` to ask.
+    """
     if caller.root and not own_bot(caller):
         return
     if caller.actor == worker or bots == {own_bot(caller)}:
@@ -32,6 +35,13 @@ def check_worker(caller: Caller, worker: str, bots: frozenset[str]) -> None:
     raise CallerNotAllowed(
         f"{caller.actor} may not attach as {worker}", metadata={"principal": caller.principal, "actor": caller.actor}
     )
+
+
+def check_holder(caller: Caller, session: str, worker: str, what: str) -> None:
+    """Refuses, as if it did not exist, a run that was leased to somebody else: `worker` has it, in `session`."""
+    check_session(caller, session, what)
+    if caller.worker and caller.worker != worker:
+        raise MessageNotFound(what)
 
 
 def check_operator(caller: Caller) -> None:

@@ -5,8 +5,9 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
+from chassis.delegation import Delegation
 from chassis.errors import AppError, field_invalid
-from chassis.identity import Caller
+from chassis.identity import Caller, caller
 from chassis.resource_names import parse_bot, parse_worker
 from mobot.router.v1 import message_pb2, router_service_pb2
 from mobot.session.v1 import part_pb2
@@ -26,10 +27,10 @@ from router_service.delivery.attachments import Attachment
 from router_service.delivery.dispatcher import Dispatcher, Hello
 from router_service.delivery.live import LiveLease
 from router_service.domain import limits
-from router_service.domain.errors import HelloRequired, MessageNotFound
+from router_service.domain.errors import CallerNotAllowed, HelloRequired, MessageNotFound
 from router_service.domain.mail import NewMessage
 from router_service.domain.policy import Action
-from router_service.servicer.access import check_worker
+from router_service.servicer.access import check_holder, check_worker
 from router_service.servicer.guarding import Guard
 from router_service.store import messages
 from router_service.store.items import Begin, Extend, Settle
@@ -51,6 +52,7 @@ class Attaching:
         reader: DraftReader,
         bots: Bots,
         guard: Guard,
+        delegation: Delegation,
         *,
         lease_us: int,
         max_turns: int,
@@ -60,18 +62,20 @@ class Attaching:
         self._reader = reader
         self._bots = bots
         self._guard = guard
+        self._delegation = delegation
         self._lease_us = lease_us
         self._max_turns = max_turns
 
     async def stream(
-        self, requests: AsyncIterator[router_service_pb2.AttachRequest], caller: Caller
+        self, requests: AsyncIterator[router_service_pb2.AttachRequest], who: Caller
     ) -> AsyncGenerator[router_service_pb2.AttachResponse, None]:
         frames = aiter(requests)
         first = await anext(frames, None)
         if first is None or not first.HasField("hello"):
             raise HelloRequired
         hello = _hello(first.hello)
-        check_worker(caller, hello.worker, hello.bots)
+        check_worker(who, hello.worker, hello.bots)
+        await self._check_served(who, hello.bots)
         attachment, confirmed = await self._dispatcher.attach(hello)
         reading = asyncio.create_task(self._read(attachment, first, frames))
         try:
@@ -85,10 +89,11 @@ class Attaching:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def pull(
-        self, request: router_service_pb2.PullDeliveriesRequest, caller: Caller
+        self, request: router_service_pb2.PullDeliveriesRequest, who: Caller
     ) -> router_service_pb2.PullDeliveriesResponse:
         worker, bots = _worker(request.worker, "worker"), _bots(request.bots, "bots")
-        check_worker(caller, worker, bots)
+        check_worker(who, worker, bots)
+        await self._check_served(who, bots)
         if request.max_deliveries < 0:
             raise field_invalid("max_deliveries", "must not be negative")
         most = min(request.max_deliveries or 1, limits.MAX_PULL)
@@ -131,6 +136,14 @@ class Attaching:
         set_time(response.lease_expire_time, item.expire_us)
         return response
 
+    async def _check_served(self, who: Caller, bots: frozenset[str]) -> None:
+        """A worker with a token of its own gets the mail of the bots that the registry says it serves."""
+        for bot in sorted(bots) if who.worker else ():
+            if not await self._delegation.serves(who.worker, bot):
+                raise CallerNotAllowed(
+                    f"{who.worker} does not serve {bot}", metadata={"principal": who.principal, "bot": bot}
+                )
+
     async def _read(
         self,
         attachment: Attachment,
@@ -154,6 +167,8 @@ class Attaching:
             attachment.grow(frame.credit)
         if frame.bots:
             bots = _bots(frame.bots, "bots")
+            check_worker(caller(), attachment.worker, bots)
+            await self._check_served(caller(), bots)
             await self._bots.refresh(bots)
             self._dispatcher.change_bots(attachment, bots)
             await self._dispatcher.look_for_mail(bots)
@@ -288,13 +303,18 @@ class Attaching:
         return stored.row["id"], message_pb2.MessageDraft.FromString(stored.row["draft"])
 
     async def _session_of(self, run: str) -> str:
+        """The session of a run that the caller may speak about."""
+        who = caller()
         live = self._dispatcher.find(run)
         if live is not None:
+            if who.actor != who.principal or not who.root:
+                check_holder(who, live.lease.session, live.lease.worker, run)
             return live.lease.session
-        found = await self._store.read(partial(messages.find_run, run=run))
+        found = await self._store.read(partial(messages.find_message, run=run))
         if found is None:
             raise MessageNotFound(run)
-        return found[1]
+        check_holder(who, found.row["session"], found.row["worker"] or "", run)
+        return str(found.row["session"])
 
     async def _extension(self, extension: message_pb2.Extension) -> Extend:
         lease_us = span_us(extension.lease_duration, "extension.lease_duration", maximum_s=limits.MAX_LEASE_S)

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from chassis import idempotency
 from chassis.clock import IdFactory
+from chassis.delegation import Delegation
 from chassis.identity import bot_of, caller
 from chassis.paging import PageTokens
 from chassis.resource_names import SessionName, parse_session
@@ -33,6 +34,7 @@ class Rooms:
     store: Store
     hub: Hub
     bots: BotDirectory
+    delegation: Delegation
     page_tokens: PageTokens
     watch_tokens: WatchTokens
     new_id: IdFactory
@@ -48,6 +50,7 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
         self._store = rooms.store
         self._hub = rooms.hub
         self._bots = rooms.bots
+        self._delegation = rooms.delegation
         self._page_tokens = rooms.page_tokens
         self._watch_tokens = rooms.watch_tokens
         self._new_id = rooms.new_id

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from chassis.errors import DRAINING, AppError, Unavailable, field_invalid
-from chassis.identity import bot_of, caller
+from chassis.identity import Caller, bot_of, caller
 from chassis.paging import clamp_page_size
 from chassis.resource_names import parse_session
 from chassis.telemetry import CURRENT_TRACEPARENT
@@ -44,7 +44,7 @@ class EventCalls(Calls):
         request: session_service_pb2.AppendEventsRequest,
         context: Any,  # noqa: ANN401, ARG002
     ) -> session_service_pb2.AppendEventsResponse:
-        append = self._reader().read(request.append, return_session=True)
+        append = self._reader(request.append.session).read(request.append, return_session=True)
         await self._admit(append)
         done = await self._store.append(append)
         return session_service_pb2.AppendEventsResponse(
@@ -67,10 +67,10 @@ class EventCalls(Calls):
         request_iterator: AsyncIterator[session_service_pb2.PublishDeltasRequest],
         context: Any,  # noqa: ANN401, ARG002
     ) -> session_service_pb2.PublishDeltasResponse:
-        own_bot = bot_of(caller())
+        who = caller()
         accepted = dropped = 0
         async for request in self._until_drained(request_iterator):
-            for delta in await self._admitted(request.deltas, own_bot):
+            for delta in await self._admitted(request.deltas, who):
                 if delta is not None and self._hub.publish_delta(delta):
                     accepted += 1
                 else:
@@ -188,12 +188,15 @@ class EventCalls(Calls):
         self, appends: Sequence[session_service_pb2.SessionAppend], *, return_sessions: bool
     ) -> list[session_service_pb2.AppendOutcome]:
         """A refusal in one append, wherever it is found, does not hinder the others."""
+        who = caller()
         reader = self._reader()
-        admitted = caller().actor.startswith("services/")  # all of what `_admit` would find out about each
+        admitted = who.actor.startswith("services/")  # all of what `_admit` would find out about each
         refusals: dict[int, AppError] = {}
         read: list[Append] = []
         for number, append in enumerate(appends):
             try:
+                if who.worker:
+                    reader = self._reader(append.session)
                 item = reader.read(append, return_session=return_sessions)
                 if not admitted:
                     await self._admit(item)
@@ -207,9 +210,11 @@ class EventCalls(Calls):
             for number, append in enumerate(appends)
         ]
 
-    def _reader(self) -> AppendReader:
+    def _reader(self, session: str = "") -> AppendReader:
+        """`session` is whose bot a worker writes as, when it writes for itself."""
         who = caller()
-        return AppendReader(actor=who.actor, root=who.root, traceparent=CURRENT_TRACEPARENT.get(), names=self._names)
+        actor = session.partition("/sessions/")[0] if who.worker else who.actor
+        return AppendReader(actor=actor, root=who.root, traceparent=CURRENT_TRACEPARENT.get(), names=self._names)
 
     async def _admit(self, append: Append) -> None:
         """Raises SessionNotFound for the session of another bot, BotNotFound before a session of no bot is created."""
@@ -218,12 +223,15 @@ class EventCalls(Calls):
         if own_bot is not None:
             if append.bot != own_bot:
                 raise SessionNotFound(f"bots/{append.bot}/sessions/{append.session_id}")
+        elif who.worker and not await self._delegation.serves(who.worker, f"bots/{append.bot}"):
+            raise SessionNotFound(f"bots/{append.bot}/sessions/{append.session_id}")
         elif append.ensure is not None and not who.actor.startswith("services/"):
             # The router has checked the bot before it took the message in.
             await self._bots.check(append.bot)
 
-    async def _admitted(self, deltas: Sequence[event_pb2.Delta], own_bot: str | None) -> list[Delta | None]:
+    async def _admitted(self, deltas: Sequence[event_pb2.Delta], who: Caller) -> list[Delta | None]:
         """None for a delta that is dropped at once: of another bot's session, or of a run that is not at work."""
+        own_bot = bot_of(who)
         read: list[Delta | None] = []
         unknown: dict[str, set[str]] = {}
         for delta in deltas:
@@ -231,7 +239,10 @@ class EventCalls(Calls):
             if len(delta.text) > MAX_DELTA_BYTES:
                 raise field_invalid("deltas.text", "must not be larger than 64 KiB")
             state = self._hub.run_state((delta.session, delta.run))
-            if state is False or own_bot not in (None, bot) or delta.offset < 0:
+            mine = own_bot in (None, bot) and (
+                not who.worker or await self._delegation.serves(who.worker, f"bots/{bot}")
+            )
+            if state is False or not mine or delta.offset < 0:
                 read.append(None)
                 continue
             if state is None:

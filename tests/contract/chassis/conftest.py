@@ -1,4 +1,4 @@
-"""The test service, reached over a local channel, TCP and a Unix socket alike, and accepting by the dozen."""
+"""The test service, reached over a local channel, TCP (both servers) and a Unix socket, and accepting by the dozen."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from chassis.server import ServiceHost
 from chassis.telemetry import Telemetry
 
 
-@pytest.fixture(params=["local", "tcp", "unix", "busy"])
+@pytest.fixture(params=["local", "tcp", "native", "unix", "busy"])
 async def world(request, tmp_path) -> AsyncIterator[World]:
     servicer = Servicer()
     lifecycle = Lifecycle()
@@ -29,6 +29,7 @@ async def world(request, tmp_path) -> AsyncIterator[World]:
         telemetry=telemetry,
         clock=FakeClock(),
         ready_interval_s=0.01,
+        grpc_front="native" if request.param == "native" else "aio",
     )
     ports = await host.start()
     tcp = f"127.0.0.1:{ports.get('127.0.0.1:0')}"

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from dataclasses import replace
 
 import grpc
@@ -140,10 +141,11 @@ async def _until_health_is(world, expected):
 # Addresses
 
 
-async def test_a_taken_port_is_an_error_that_names_it_and_the_setting():
-    first = _host(["127.0.0.1:0"])
+@pytest.mark.parametrize("front", ["aio", "native"])
+async def test_a_taken_port_is_an_error_that_names_it_and_the_setting(front):
+    first = _host(["127.0.0.1:0"], grpc_front=front)
     port = (await first.start())["127.0.0.1:0"]
-    second = _host([f"127.0.0.1:{port}"])
+    second = _host([f"127.0.0.1:{port}"], grpc_front=front)
     with pytest.raises(PortInUse, match=f"127.0.0.1:{port} is in use .* MOBOT_TEST_LISTEN") as caught:
         await second.start()
     assert caught.value.metadata == {"address": f"127.0.0.1:{port}", "setting": "MOBOT_TEST_LISTEN"}
@@ -197,12 +199,13 @@ async def test_one_host_listens_on_several_addresses(tmp_path):
 # Reflection and foreign clients
 
 
-async def test_reflection_lists_the_service_to_callers_with_a_token(tmp_path):
-    host = _host([f"unix:{tmp_path}/test.sock"])
-    await host.start()
+@pytest.mark.parametrize("front", ["aio", "native"])
+async def test_reflection_lists_the_service_to_callers_with_a_token(front):
+    host = _host(["127.0.0.1:0"], grpc_front=front)
+    port = (await host.start())["127.0.0.1:0"]
 
     async def services(token):
-        dialer = Dialer({"test": f"unix:{tmp_path}/test.sock"}, token=token, actor=None)
+        dialer = Dialer({"test": f"127.0.0.1:{port}"}, token=token, actor=None)
         call = dialer.dial("test").stream_stream(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -316,7 +319,9 @@ async def test_services_are_closed_when_what_stands_before_them_cannot_start(tmp
 
 async def test_calls_of_a_busy_method_are_let_in_together_until_the_server_stops():
     service = replace(make_service(Servicer(), Lifecycle()), busy=("Echo",))
-    host = ServiceHost(service, authenticator=Authenticator(SECRET), listen=["127.0.0.1:0"], grace_s=0.3)
+    host = ServiceHost(
+        service, authenticator=Authenticator(SECRET), listen=["127.0.0.1:0"], grace_s=0.3, grpc_front="aio"
+    )
     port = (await host.start())["127.0.0.1:0"]
     assert host.lets_many_in, "grpc.aio has changed inside: see chassis/accepting.py"
     dialer = Dialer({"test": f"127.0.0.1:{port}"}, token=mint_token(SECRET, "services/router"), actor=None)
@@ -325,3 +330,17 @@ async def test_calls_of_a_busy_method_are_let_in_together_until_the_server_stops
     await dialer.close()
     await host.drain()
     assert not host.lets_many_in
+
+
+async def test_without_the_native_server_aio_serves_and_native_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygrpc_native.aio", None)  # how Python marks what cannot be imported
+    with pytest.raises(errors.FailedPrecondition, match="MOBOT_GRPC_FRONT"):
+        await _host(["127.0.0.1:0"], grpc_front="native").start()
+    host = _host(["127.0.0.1:0"], grpc_front="auto")
+    port = (await host.start())["127.0.0.1:0"]
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            answer = await _health(channel)(health_pb2.HealthCheckRequest(service=FULL_NAME))
+            assert answer.status == _SERVING
+    finally:
+        await host.drain()
