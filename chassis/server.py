@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.accepting import Acceptors, Registrar
 from chassis.clock import Clock, SystemClock
+from chassis.delegation import Delegation
 from chassis.identity import Authenticator
 from chassis.interceptors import server_chain
 from chassis.listening import PortInUse as PortInUse
@@ -51,7 +52,8 @@ class Service:
     `name` is short ("session"), `full_name` as in its proto ("mobot.session.v1.SessionService"). `register` is the
     generated `add_XServicer_to_server`. `ready` tells whether the service can do its work now. `end_watches` ends all
     long streams with Unavailable, reason DRAINING. `close` comes last and disposes of stores. `busy` names the unary
-    methods ("SendMessage") that are called by the thousand.
+    methods ("SendMessage") that are called by the thousand. `delegation` and `workers_may` say what a worker may do
+    with a token of its own: see `server_chain`.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Service:
     end_watches: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
     busy: Sequence[str] = ()
+    delegation: Delegation | None = None
+    workers_may: Collection[str] | None = None
 
 
 class ServiceHost:
@@ -102,6 +106,8 @@ class ServiceHost:
             clock=clock or SystemClock(),
             telemetry=telemetry or Telemetry.off(),
             policies=policies,
+            delegation=service.delegation,
+            workers_may=service.workers_may,
         )
         self._chain = chain
         self._health = health.aio.HealthServicer()
