@@ -34,7 +34,13 @@ class RegistryStandIn(registry_service_pb2_grpc.RegistryServiceServicer):
             self.bots[name] = registry_service_pb2.GetBotResponse()
             self.bots[name].bot.name = name
             self.bots[name].bot.concurrency = 1000
+        self.workers = {"workers/w9": ["bots/main"]}
         self.watches = []
+
+    async def GetWorker(self, request, context):
+        if request.name not in self.workers:
+            raise NotFound("no such worker", reason="WORKER_NOT_FOUND")
+        return registry_service_pb2.GetWorkerResponse(worker={"name": request.name, "bots": self.workers[request.name]})
 
     async def GetBot(self, request, context):
         if self.down:
