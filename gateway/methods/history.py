@@ -72,20 +72,23 @@ async def _newest(
         filter=session_api.EventFilter(kinds=transcript.ROW_KINDS),
         descending=True,
         page_size=min(offset + limit, _PAGE_SIZE),
-        count_total=True,
     )
-    found: list[event_pb2.Event] = []
     response = await services.sessions.ListEvents(request)
-    total, session = response.total_count, response.session
-    while True:
-        found.extend(response.events)
-        if len(found) >= offset + limit or not response.next_page_token:
-            break
+    session, found = response.session, list(response.events)
+    while response.next_page_token and len(found) < offset + limit:
         request.page_token = response.next_page_token
         response = await services.sessions.ListEvents(request)
+        found.extend(response.events)
+    total = len(found)
+    if response.next_page_token:
+        # Only where there are more than were read: to count rows takes longer than to read the newest.
+        counted = session_api.ListEventsRequest(
+            parent=name.name, filter=request.filter, descending=True, page_size=1, count_total=True
+        )
+        total = max(total, (await services.sessions.ListEvents(counted)).total_count)
     page = found[offset : offset + limit]
     page.reverse()
-    return page, max(total, len(found)), session
+    return page, total, session
 
 
 async def _changes_since(services: Services, name: SessionName, cursor: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from router_service.convert.messages import to_proto_message, to_proto_stats
 from router_service.convert.times import span_us
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.domain import limits
-from router_service.domain.state import TERMINAL, MessageState
+from router_service.domain.state import TERMINAL, WAITING, MessageState
 from router_service.servicer.access import check_message, check_session, own_bot
 from router_service.servicer.guarding import Guard
 from router_service.servicer.waiting import Waiting
@@ -71,6 +71,8 @@ class Mailboxes:
     ) -> router_service_pb2.ListMessagesResponse:
         query = await self.visible(query_of(request.filter, caller), caller)
         token_as_of = await as_of(request.filter, query)
+        if query.session and await self._nothing_waits(query):
+            return router_service_pb2.ListMessagesResponse(as_of=token_as_of)
         found, token = await self._page(
             query, request.filter, request.page_size, request.page_token, ascending=request.ascending
         )
@@ -131,6 +133,15 @@ class Mailboxes:
         for stats in found:
             response.mailboxes.append(to_proto_stats(stats, workers=self._dispatcher.room.worker_count(stats.bot)))
         return response
+
+    async def _nothing_waits(self, query: MessageQuery) -> bool:
+        """Whether only waiting messages are asked for, and there are none.
+
+        Clients ask so whenever they show a session; to look through its messages would take longer with each one.
+        """
+        if not query.states or not WAITING.issuperset(query.states):
+            return False
+        return not await self._store.glance(partial(messages.anything_waits, session=query.session))
 
     async def _page(
         self, query: MessageQuery, given: message_pb2.Message | Message, size: int, token: str, *, ascending: bool

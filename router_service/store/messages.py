@@ -93,6 +93,12 @@ def list_messages(
     return with_leases(conn, rows)
 
 
+def anything_waits(conn: Connection, session: str) -> bool:
+    """Whether a session has messages in the states QUEUED or ACCEPTED: found by its mailbox alone."""
+    counts = select(_B.queued + _B.waiting).where(_B.session == session)
+    return bool(conn.execute(counts).scalar())
+
+
 def select_ids(conn: Connection, query: MessageQuery, *, limit: int, after: str = "") -> list[tuple[str, str, str]]:
     """(id, run, session) of messages, oldest first."""
     conditions = query.conditions()

@@ -89,6 +89,10 @@ class RouterStore:
         """Runs one of the functions of `router_service.store.reads` or `.messages`."""
         return await self._database.read(function)
 
+    async def glance(self, function: Callable[[Connection], T]) -> T:
+        """As `read`, for what is found by one key: on SQLite the loop itself looks."""
+        return await self._database.glance(function)
+
     async def write(self, function: Callable[[Connection], T]) -> T:
         """Runs one admin write in the order of the mail."""
         return await self._database.writer.run(function)

@@ -275,3 +275,24 @@ async def test_a_bot_s_backlog_has_a_limit_over_all_its_sessions_that_ends_as_it
             "RESOURCE_EXHAUSTED",
             "BACKLOG_FULL",
         )
+
+
+async def test_what_waits_in_a_session_is_listed_queued_or_delayed_and_only_while_it_waits(world, stub):
+    waiting = [message_pb2.MESSAGE_STATE_QUEUED, message_pb2.MESSAGE_STATE_ACCEPTED]
+    request = router_service_pb2.ListMessagesRequest(filter=router_service_pb2.MessageFilter(session=A, states=waiting))
+
+    async def listed():
+        return [message.draft.parts[0].text for message in (await stub.ListMessages(request)).messages]
+
+    assert await listed() == []
+    made = draft("later")
+    made.not_before_time.FromDatetime(world.clock.now() + timedelta(seconds=60))
+    await stub.SendMessage(router_service_pb2.SendMessageRequest(message=made))
+    assert await listed() == ["later"]
+    await send(stub, "now")
+    assert sorted(await listed()) == ["later", "now"]
+    worker = await Worker(stub).start()
+    await worker.complete(await worker.delivery())
+    await world.advance(61)
+    await worker.complete(await worker.delivery())
+    assert await listed() == []
