@@ -27,6 +27,18 @@ def test_a_bots_token_acts_for_that_bot_only(run):
         Authenticator("another secret").authenticate({"authorization": f"Bearer {token}"})
 
 
+def test_a_workers_token_is_the_workers(run):
+    token = run("--worker", "desk-1").stdout.strip()
+    caller = Authenticator("the root secret of a test").authenticate({"authorization": f"Bearer {token}"})
+    assert (caller.actor, caller.root) == ("workers/desk-1", False)
+
+
+def test_a_token_is_for_one(run):
+    refused = run("main", "--worker", "desk-1")
+    assert refused.exit_code == 2
+    assert "not for both" in refused.output
+
+
 def test_a_name_that_is_none_is_refused(run):
     refused = run("../x")
     assert refused.exit_code == 1
