@@ -28,6 +28,7 @@ def from_proto_export(request: memory_service_pb2.ExportMemoriesRequest) -> tupl
         deleted=request.include_deleted,
         blocks=request.include_blocks if request.HasField("include_blocks") else True,
         grants=request.include_grants,
+        vectors=request.include_vectors,
     )
     return options, checks.member("format", Format, request.format, Format.RECORDS)
 
@@ -48,12 +49,12 @@ class ResumeTokens:
             if error.reason == PAGE_TOKEN_INVALID:
                 raise ResumeTokenInvalid from None
             raise
-        time, last_key, total, part, after, done = (int(value) for value in position)
-        return ExportPlace(moment(time), last_key, total, part, after, done)
+        time, *rest = (int(value) for value in position)
+        return ExportPlace(moment(time), *rest)
 
     def encode(self, request: memory_service_pb2.ExportMemoriesRequest, place: ExportPlace) -> str:
-        position = (micros(place.time), place.last_key, place.total, place.part, place.after, place.done)
-        return self._tokens.encode(_query(request), position)
+        position = (place.last_key, place.total, place.part, place.after, place.done, place.vector_set)
+        return self._tokens.encode(_query(request), (micros(place.time), *position))
 
 
 def _query(request: memory_service_pb2.ExportMemoriesRequest) -> dict[str, str | int | bool]:

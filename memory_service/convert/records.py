@@ -1,5 +1,6 @@
 """The records of exports and imports, as messages and as lines of JSON."""
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -24,7 +25,9 @@ from memory_service.convert.memories import (
     to_proto_version,
 )
 from memory_service.convert.names import parse_block, parse_memory
+from memory_service.convert.searches import from_proto_embedder, to_proto_embedder
 from memory_service.domain.block import DEFAULT_CHARACTERS, Block, BlockContent
+from memory_service.domain.embedder import Shape, floats
 from memory_service.domain.errors import ImportRecordInvalid
 from memory_service.domain.grant import Grant
 from memory_service.domain.memory import ChangeKind, Memory, Source
@@ -33,12 +36,15 @@ from memory_service.domain.portability import (
     BlockAtVersion,
     Header,
     MemoryAtVersion,
+    MemoryWithVector,
     Record,
+    VectorKind,
 )
 from mobot.memory.v1 import block_pb2, memory_pb2, memory_service_pb2
 
 _MAX_UID = 128
 _MAX_VERSION = 1 << 53
+_LENGTH_TOLERANCE = 1e-3
 
 
 def to_proto_record(record: Record, now: datetime) -> memory_service_pb2.MemoryRecord:
@@ -50,6 +56,13 @@ def to_proto_record(record: Record, now: datetime) -> memory_service_pb2.MemoryR
             time = to_proto_time(record.export_time)
             if time is not None:
                 message.header.export_time.CopyFrom(time)
+            if record.vectors is not None:
+                embedder = to_proto_embedder(record.vectors.model)
+                shape = memory_service_pb2.RetrievalShape.ValueType(record.vectors.shape)
+                message.header.MergeFrom(memory_service_pb2.ExportHeader(embedder=embedder, shape=shape))
+        case MemoryWithVector():
+            message.memory.CopyFrom(to_proto_memory(record.memory))
+            message.vector = record.vector
         case Memory():
             message.memory.CopyFrom(to_proto_memory(record))
         case MemoryAtVersion():
@@ -77,13 +90,17 @@ def from_line(line: str) -> memory_service_pb2.MemoryRecord:
 
 
 class RecordReader:
-    """Reads records for the namespace of one bot. `by` is who imports; `retention` is for deleted memories."""
+    """Reads records for the namespace of one bot. `by` is who imports; `retention` is for deleted memories.
+
+    `vectors` is what the header says of the vectors that follow; those of an export without one are left out.
+    """
 
     def __init__(self, bot: str, *, by: str, now: datetime, retention: timedelta) -> None:
         self._bot = bot
         self._by = by
         self._now = now
         self._retention = retention
+        self.vectors: VectorKind | None = None
 
     def read(self, message: memory_service_pb2.MemoryRecord) -> Record:
         """Raises: AppError, of the field that breaks a rule."""
@@ -91,7 +108,10 @@ class RecordReader:
             case "header":
                 return self._header(message.header)
             case "memory":
-                return self._memory("memory", message.memory)
+                memory = self._memory("memory", message.memory)
+                if self.vectors is None or not message.vector:
+                    return memory
+                return MemoryWithVector(memory, _vector(message.vector, self.vectors.model.dimension))
             case "memory_version":
                 return self._memory_version(message.memory_version)
             case "block":
@@ -110,7 +130,13 @@ class RecordReader:
             raise ImportRecordInvalid(
                 "header.format_version", f"must be {FORMAT_VERSION} (was {header.format_version})"
             )
-        return Header(resource_names.parse_bot(header.bot, field="header.bot"), self._now)
+        bot = resource_names.parse_bot(header.bot, field="header.bot")
+        if header.HasField("embedder"):
+            self.vectors = VectorKind(
+                from_proto_embedder("header.embedder", header.embedder),
+                checks.member("header.shape", Shape, header.shape, Shape.NOTES),
+            )
+        return Header(bot, self._now, self.vectors)
 
     def _memory(self, field: str, memory: memory_pb2.Memory) -> Memory:
         deleted = checks.time(f"{field}.delete_time", memory, "delete_time")
@@ -186,6 +212,16 @@ class RecordReader:
         )
         created = checks.time("grant.create_time", made, "create_time") or self._now
         return replace(grant, create_time=created, revoke_time=checks.time("grant.revoke_time", made, "revoke_time"))
+
+
+def _vector(given: bytes, dimension: int) -> bytes:
+    if len(given) != 4 * dimension:
+        raise ImportRecordInvalid("vector", f"must be {dimension} floats of 4 bytes (was {len(given)} bytes)")
+    length = math.sqrt(sum(number * number for number in floats(given)))
+    # A comparison with NaN is false: what is no number is refused with the rest.
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        raise ImportRecordInvalid("vector", "must be of length 1")
+    return given
 
 
 def refused_record(number: int, refusal: AppError) -> memory_service_pb2.ImportFailure:

@@ -20,6 +20,8 @@ from mobot.memory.v1 import memory_service_pb2, operation_pb2
 MAX_QUERY = 4_096
 _Weight = Literal["text", "vector", "author", "recency", "importance"]
 _WEIGHTS: tuple[_Weight, ...] = ("text", "vector", "author", "recency", "importance")
+_MAX_EMBEDDER_NAME = 512
+_MAX_DIMENSION = 16_000
 _MAX_HALF_LIFE_S = 36_500 * 86_400
 
 
@@ -113,6 +115,15 @@ def to_proto_embedder(model: Model | None) -> operation_pb2.Embedder | None:
         return None
     return operation_pb2.Embedder(
         name=model.name, dimension=model.dimension, fingerprint=model.fingerprint, model=model.model
+    )
+
+
+def from_proto_embedder(field: str, embedder: operation_pb2.Embedder) -> Model:
+    return Model(
+        name=checks.text(f"{field}.name", embedder.name, _MAX_EMBEDDER_NAME, minimum=1),
+        dimension=checks.between(f"{field}.dimension", embedder.dimension, 1, _MAX_DIMENSION),
+        fingerprint=checks.text(f"{field}.fingerprint", embedder.fingerprint, _MAX_EMBEDDER_NAME, minimum=1),
+        model=checks.text(f"{field}.model", embedder.model, _MAX_EMBEDDER_NAME),
     )
 
 

@@ -1,5 +1,7 @@
 """What a maker of vectors is, and what it embeds of a memory."""
 
+import sys
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -19,6 +21,14 @@ class Model:
     dimension: int
     fingerprint: str
     model: str = ""
+
+
+def floats(vector: bytes) -> "array[float]":
+    """The numbers of a vector that is stored or sent as little-endian 32-bit floats."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)

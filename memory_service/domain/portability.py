@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from memory_service.domain.block import Block
+from memory_service.domain.embedder import Model, Shape
 from memory_service.domain.grant import Grant
 from memory_service.domain.memory import Memory
 from memory_service.domain.selection import MemoryFilter, TimeField, TimeRange, meets
@@ -15,9 +16,29 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class VectorKind:
+    """What vectors are: who made them, and of what. They serve a bot whose vectors are of the same kind, or that has
+    none yet."""
+
+    model: Model
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
+    """`vectors` says what those of the export are; None without vectors."""
+
     bot: str
     export_time: datetime
+    vectors: VectorKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWithVector:
+    """A memory as it is, and its vector: 32-bit floats, little-endian, of length 1."""
+
+    memory: Memory
+    vector: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +53,7 @@ class BlockAtVersion:
     block: Block
 
 
-Record: TypeAlias = Header | Memory | MemoryAtVersion | Block | BlockAtVersion | Grant
+Record: TypeAlias = Header | Memory | MemoryWithVector | MemoryAtVersion | Block | BlockAtVersion | Grant
 """One thing of an export. A memory or block comes before its versions."""
 
 
@@ -43,6 +64,7 @@ class ExportOptions:
     deleted: bool = False
     blocks: bool = True
     grants: bool = False
+    vectors: bool = False
 
 
 class Conflict(IntEnum):

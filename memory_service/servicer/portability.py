@@ -14,7 +14,7 @@ from memory_service.convert.records import RecordReader, from_line, refused_reco
 from memory_service.convert.requests import to_ticket
 from memory_service.domain import access
 from memory_service.domain.errors import Draining, ImportRecordInvalid
-from memory_service.domain.portability import Conflict, Imported, Record
+from memory_service.domain.portability import Conflict, Imported, Record, VectorKind
 from memory_service.servicer.calls import Calls, Context, writable_bot
 from memory_service.store.exporting import MAX_RECORDS, ExportPlace
 from memory_service.store.importing import ImportOutcome
@@ -131,7 +131,15 @@ class PortabilityCalls(Calls):
             intake.by,
             trusted=access.is_trusted(intake.by),
             dry_run=options.dry_run,
+            vectors=self._usable(intake.vectors),
         )
+
+    def _usable(self, vectors: VectorKind | None) -> VectorKind | None:
+        """None if no query could be compared with them here."""
+        embedder = None if vectors is None else self._recall.embedders.of(vectors.model)
+        if vectors is None or embedder is None or embedder.model.dimension != vectors.model.dimension:
+            return None
+        return VectorKind(embedder.model, vectors.shape)
 
 
 class _Intake:
@@ -142,6 +150,11 @@ class _Intake:
         self.by = by
         self.conflict = conflict
         self._reader = reader
+
+    @property
+    def vectors(self) -> VectorKind | None:
+        """What the vectors of the records are that were read."""
+        return self._reader.vectors
 
     def read(self, request: pb.ImportMemoriesRequest) -> list[Record | AppError]:
         """Each record, or why it cannot be read. Empty lines are skipped."""

@@ -19,7 +19,9 @@ from memory_service.domain.portability import (
     ExportOptions,
     Header,
     MemoryAtVersion,
+    MemoryWithVector,
     Record,
+    VectorKind,
     as_of,
     selects,
 )
@@ -30,6 +32,7 @@ from memory_service.store.codec import memory_from_row, micros, version_from_row
 from memory_service.store.grants import grant_from_row
 from memory_service.store.selecting import unexpired
 from memory_service.store.transaction import Namespace, read_namespace
+from memory_service.store.vectors import get_set, serving_set, vectors_of
 
 _ROWS = 200
 MAX_RECORDS = 1_000
@@ -41,6 +44,7 @@ _MAX_BYTES = 1 << 20
 class ExportPlace:
     """Where an export stands. `last_key` is of the last memory there was at `time`; `after` of the last one sent.
 
+    `vector_set` is the set whose vectors are exported, 0 for none.
     `part` is 0 before the header, 1 before the blocks, 2 among the memories, 3 before the grants, 4 at the end.
     """
 
@@ -50,6 +54,7 @@ class ExportPlace:
     part: int = 0
     after: int = 0
     done: int = 0
+    vector_set: int = 0
 
 
 def begin_export(conn: Connection, bot: str, options: ExportOptions, now: datetime) -> ExportPlace:
@@ -57,12 +62,15 @@ def begin_export(conn: Connection, bot: str, options: ExportOptions, now: dateti
     last_key: int = conn.execute(
         select(func.coalesce(func.max(MEMORY.c.pk), 0)).where(MEMORY.c.namespace == namespace.key)
     ).scalar_one()
+    vectors = serving_set(conn, namespace.key) if options.vectors else None
+    vector_set = 0 if vectors is None else vectors.key
     if options.selected == MemoryFilter():
-        return ExportPlace(now, last_key, total=_count_all(conn, namespace, options, now))
+        total = _count_all(conn, namespace, options, now)
+        return ExportPlace(now, last_key, total, vector_set=vector_set)
     place = ExportPlace(now, last_key, total=0)
     while place.part < _END:
         _, place = read_page(conn, bot, options, place)
-    return ExportPlace(now, last_key, total=place.done)
+    return ExportPlace(now, last_key, total=place.done, vector_set=vector_set)
 
 
 def read_page(
@@ -73,7 +81,9 @@ def read_page(
     records: list[Record] = []
     part, after = place.part, place.after
     if part == _HEADER:
-        records.append(Header(bot, place.time))
+        vectors = get_set(conn, place.vector_set) if place.vector_set else None
+        kind = None if vectors is None else VectorKind(vectors.model, vectors.shape)
+        records.append(Header(bot, place.time, kind))
         part = _BLOCKS
     elif part == _BLOCKS:
         after = _read_some_blocks(conn, namespace, options, place, records) if options.blocks else 0
@@ -142,9 +152,15 @@ def _read_memories(
         .limit(_ROWS)
     )
     size, after = 0, 0
-    for row in conn.execute(query).mappings():
+    rows = conn.execute(query).mappings().all()
+    # Empty when another set serves by now, which has taken the place of that one.
+    vectors = vectors_of(conn, place.vector_set, [row["pk"] for row in rows]) if place.vector_set else {}
+    for row in rows:
         stored = memory_from_row(row, namespace.bot)
         found = list(_memory_records(conn, stored.key, stored.memory, options, place.time))
+        if found and found[0] is stored.memory and stored.key in vectors:
+            found[0] = MemoryWithVector(stored.memory, vectors[stored.key])
+            size += len(vectors[stored.key])
         records.extend(found)
         after = stored.key
         size += len(found) * (len(row["text"]) + len(row["context"]) + len(row["data"]))

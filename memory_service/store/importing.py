@@ -9,20 +9,23 @@ from sqlalchemy import ColumnElement, insert, update
 from chassis.errors import AppError
 from memory_service.domain import block as block_rules
 from memory_service.domain.block import MAX_BLOCKS, Block, BlockContent
+from memory_service.domain.embedder import VectorSet
 from memory_service.domain.errors import (
     BlockLimitReached,
     ImportRecordInvalid,
     MemoryLimitReached,
 )
 from memory_service.domain.grant import Grant, GrantState
-from memory_service.domain.memory import KEPT_VERSIONS, ChangeKind, Memory
+from memory_service.domain.memory import KEPT_VERSIONS, ChangeKind, Memory, text_key
 from memory_service.domain.portability import (
     BlockAtVersion,
     Conflict,
     Header,
     Imported,
     MemoryAtVersion,
+    MemoryWithVector,
     Record,
+    VectorKind,
     renamed,
     renamed_slug,
 )
@@ -40,15 +43,27 @@ from memory_service.store.memories import (
     save_memory,
 )
 from memory_service.store.transaction import Namespace, Transaction
+from memory_service.store.vectors import Embedded, add_set, engine_form_of_bytes, save_vectors, serving_set
 
 ImportOutcome: TypeAlias = Imported | AppError
 
 
 class Importer:
-    """Imports records into the namespace of one bot, in one transaction. `by` is who imports."""
+    """Imports records into the namespace of one bot, in one transaction, which `finish` ends.
+
+    `by` is who imports; `vectors` is what the vectors are that come with memories, if queries can be embedded likewise.
+    """
 
     def __init__(
-        self, tx: Transaction, bot: str, conflict: Conflict, by: str, *, trusted: bool, max_memories: int
+        self,
+        tx: Transaction,
+        bot: str,
+        conflict: Conflict,
+        by: str,
+        *,
+        trusted: bool,
+        max_memories: int,
+        vectors: VectorKind | None = None,
     ) -> None:
         self._tx = tx
         self._bot = bot
@@ -56,6 +71,8 @@ class Importer:
         self._by = by
         self._trusted = trusted
         self._max_memories = max_memories
+        self._vectors = vectors
+        self._taken_vectors: list[MemoryWithVector] = []
         self._namespace: Namespace = tx.ensure(bot)
 
     def take(self, record: Record) -> Imported:
@@ -65,6 +82,11 @@ class Importer:
                 return Imported.UNCHANGED
             case Memory():
                 return self._take_memory(record)
+            case MemoryWithVector():
+                outcome = self._take_memory(record.memory)
+                if outcome in (Imported.CREATED, Imported.UPDATED) and not record.memory.is_deleted:
+                    self._taken_vectors.append(record)
+                return outcome
             case MemoryAtVersion():
                 return self._take_version(record.memory)
             case Block():
@@ -73,6 +95,29 @@ class Importer:
                 return self._take_block_version(record.block)
             case Grant():
                 return self._take_grant(record)
+
+    def finish(self) -> None:
+        """Stores the vectors of what was taken, unless the bot's are others; the rest is made anew."""
+        vectors = self._vector_set() if self._taken_vectors else None
+        if vectors is None:
+            return
+        embedded: list[Embedded] = []
+        for taken in self._taken_vectors:
+            stored = self._of_uid(taken.memory)
+            if stored is not None:
+                vector = engine_form_of_bytes(self._tx.conn.dialect.name, taken.vector)
+                embedded.append(Embedded(stored.key, text_key(taken.memory.content.text), vector))
+        save_vectors(self._tx, vectors, embedded)
+
+    def _vector_set(self) -> VectorSet | None:
+        given = self._vectors
+        if given is None:
+            return None
+        serving = serving_set(self._tx.conn, self._namespace.key)
+        if serving is None:
+            return add_set(self._tx, self._namespace, given.model, given.shape, serving=True)
+        same = (serving.model.fingerprint, serving.shape) == (given.model.fingerprint, given.shape)
+        return serving if same else None
 
     def _take_memory(self, memory: Memory) -> Imported:
         stored = self._find(memory.id)

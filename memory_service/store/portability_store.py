@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from chassis.errors import Aborted, AppError
 from memory_service.domain.errors import ResumeTokenTooOld
-from memory_service.domain.portability import Conflict, ExportOptions, Record
+from memory_service.domain.portability import Conflict, ExportOptions, Record, VectorKind
 from memory_service.store import exporting, ledger
 from memory_service.store.exporting import ExportPlace
 from memory_service.store.importing import Importer, ImportOutcome, import_records
@@ -56,15 +56,19 @@ class PortabilityStore:
         *,
         trusted: bool,
         dry_run: bool,
+        vectors: VectorKind | None = None,
     ) -> list[ImportOutcome]:
-        """An outcome for each record, in order; stored when this returns, unless it is a dry run."""
+        """An outcome for each record, in order; stored when this returns, unless it is a dry run. `vectors` is what
+        those of the records are, if they can be used here."""
         outcomes: list[ImportOutcome] = []
         for start in range(0, len(records), _AT_ONCE):
             some = records[start : start + _AT_ONCE]
 
             def write(tx: Transaction, some: Sequence[Record | AppError] = some) -> list[ImportOutcome]:
-                importer = Importer(tx, bot, conflict, by, trusted=trusted, max_memories=self._max_memories)
+                limit = self._max_memories
+                importer = Importer(tx, bot, conflict, by, trusted=trusted, max_memories=limit, vectors=vectors)
                 found = import_records(importer.take, some)
+                importer.finish()
                 if dry_run:
                     raise _OnlyAsked(found)
                 return found

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, text, update
 
 from chassis import direct_sql
-from memory_service.domain.embedder import Model, Shape, VectorSet
+from memory_service.domain.embedder import Model, Shape, VectorSet, floats
 from memory_service.domain.memory import VectorState
 from memory_service.models import MEMORY, MEMORY_VECTOR, NAMESPACE, VECTOR_SET
 from memory_service.store.transaction import Namespace, Transaction
@@ -260,9 +260,23 @@ def _set(row: Any) -> VectorSet:  # noqa: ANN401 - a row of _COLUMNS
     return VectorSet(key, namespace, Model(name, dimension, fingerprint, model), Shape(shape), bool(serving))
 
 
+def vectors_of(conn: Connection, vector_set: int, keys: Sequence[int]) -> dict[int, bytes]:
+    """The vectors of memories in a set, those that there are, as little-endian 32-bit floats."""
+    query = select(MEMORY_VECTOR.c.memory, MEMORY_VECTOR.c.vector).where(
+        MEMORY_VECTOR.c.vector_set == vector_set, MEMORY_VECTOR.c.vector.is_not(None), MEMORY_VECTOR.c.memory.in_(keys)
+    )
+    rows = conn.execute(query).all() if keys else []
+    return {key: stored if isinstance(stored, bytes) else from_engine(stored).tobytes() for key, stored in rows}
+
+
 def engine_form(dialect: str, vector: Any) -> Any:  # noqa: ANN401
-    """A vector as bytes on SQLite, and in pgvector's form of text on PostgreSQL."""
-    return vector.tobytes() if dialect == "sqlite" else "[" + ",".join(f"{each:.8g}" for each in vector) + "]"
+    """A vector as bytes on SQLite, and in pgvector's form of text on PostgreSQL, without loss."""
+    return vector.tobytes() if dialect == "sqlite" else "[" + ",".join(f"{each:.9g}" for each in vector) + "]"
+
+
+def engine_form_of_bytes(dialect: str, vector: bytes) -> bytes | str:
+    """The same of a vector as little-endian 32-bit floats."""
+    return vector if dialect == "sqlite" else str(engine_form(dialect, floats(vector)))
 
 
 def from_engine(stored: bytes | str) -> Any:  # noqa: ANN401 - a row of 32-bit floats
