@@ -180,8 +180,8 @@ class World:
         """Forgets the router without letting it finish anything, as a killed process would."""
         router, self.router = self.router, None
         await self.host.local_handlers.stop(0)
-        if self.host._server is not None:
-            await self.host._server.stop(0)
+        for server in self.host._servers:
+            await server.stop(0)
         for task in router._tasks:
             task.cancel()
         await asyncio.gather(*router._tasks, return_exceptions=True)
