@@ -222,7 +222,7 @@ class Router:
             SpawnLimits(settings.spawn_depth, settings.spawn_fan_out),
         )
         poll_s = _SINGLE_PROCESS_POLL_S if store.single_process else settings.poll_interval_s
-        self.chores = Chores(store, spawner, reader, spawns, poll_s=poll_s)
+        self.chores = Chores(store, spawner, reader, spawns, self._dispatcher.meters, poll_s=poll_s)
         requests = Requests(store, clock)
         spawning = Spawning(
             store, spawner, spawns, self._bots, guard, self._waiting, clock, stop_wait_s=settings.cancel_grace_s + 1

@@ -13,6 +13,7 @@ from router_service.convert.drafts import DraftReader
 from router_service.convert.publications import read_publication
 from router_service.convert.schedules import content, times, timing_of
 from router_service.convert.spawns import SpawnReader
+from router_service.delivery.meters import MailMeters
 from router_service.delivery.spawner import Spawner
 from router_service.domain.mail import NewMessage
 from router_service.domain.scheduling import due_times
@@ -33,12 +34,20 @@ class Chores:
     """Several replicas may do the same chore at once: the store lets one of them."""
 
     def __init__(
-        self, store: RouterStore, spawner: Spawner, drafts: DraftReader, spawns: SpawnReader, *, poll_s: float
+        self,
+        store: RouterStore,
+        spawner: Spawner,
+        drafts: DraftReader,
+        spawns: SpawnReader,
+        meters: MailMeters,
+        *,
+        poll_s: float,
     ) -> None:
         self._store = store
         self._spawner = spawner
         self._drafts = drafts
         self._spawns = spawns
+        self._meters = meters
         self._poll_s = poll_s
         self._schedule_bell = asyncio.Event()
         self._spawn_bell = asyncio.Event()
@@ -92,6 +101,9 @@ class Chores:
             for fire in fires:
                 self._store.mail.post(fire)
             await ticket.wait()
+            for fire in fires:
+                for reason in fire.refused:
+                    self._left_out(fire.schedule, reason)
             if any(fire.spawns for fire in fires):
                 self._spawn_bell.set()
 
@@ -108,7 +120,7 @@ class Chores:
             try:
                 made = self.mail_of(schedule, key)
             except AppError as error:  # what can be sent no more must not hold up the others
-                _log.warning("a schedule cannot send", extra={"schedule": schedule.id, "reason": error.reason})
+                self._left_out(schedule.id, error.reason)
                 continue
             if isinstance(made, NewSpawn):
                 wishes.append(made)
@@ -126,6 +138,10 @@ class Chores:
             spawns=tuple(wishes),
             ticket=ticket,
         )
+
+    def _left_out(self, schedule: str, reason: str) -> None:
+        self._meters.schedules_refused[reason] += 1
+        _log.warning("a time of a schedule is left out", extra={"schedule": f"schedules/{schedule}", "reason": reason})
 
     def mail_of(self, schedule: StoredSchedule, key: str) -> NewMessage | Publish | NewSpawn:
         """What one sending of the schedule is."""

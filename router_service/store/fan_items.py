@@ -38,7 +38,10 @@ class Publish(Item):
 
 @dataclass(slots=True, eq=False)
 class Fire(Item):
-    """Sends what a schedule owes, if nobody has done so since `expected_us` was read as its next time."""
+    """Sends what a schedule owes, if nobody has done so since `expected_us` was read as its next time.
+
+    `refused` are the reasons of what was not accepted, such as MAILBOX_FULL: those times are left out.
+    """
 
     schedule: str = field(kw_only=True)
     version: int = field(kw_only=True)
@@ -48,6 +51,7 @@ class Fire(Item):
     publications: tuple[Publish, ...] = ()
     spawns: tuple[NewSpawn, ...] = ()
     done: bool = False
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)

@@ -131,11 +131,15 @@ class Fanning:
         item.done = work.conn.execute(mine.values(**values)).rowcount == 1
         if not item.done:
             return
+        item.refused = []  # a transaction may be done again
         for message in item.sends:
-            self._send(work, message, rules)
+            if not self._send(work, message, rules):
+                item.refused.append(MailboxFull.reason)
         for publication in item.publications:
             publication.refusal = None
             self.publish(work, publication, rules)
+            if publication.refusal is not None:
+                item.refused.append(publication.refusal.reason)
         for spawn in item.spawns:
             insert_wish(work.conn, spawn, depth=0, parent_run="", now_us=work.now_us, due_us=work.now_us)
 
@@ -168,11 +172,15 @@ class Fanning:
                 )
             )
 
-    def _send(self, work: Work, message: NewMessage, rules: Rules) -> None:
+    def _send(self, work: Work, message: NewMessage, rules: Rules) -> bool:
+        """Whether there was room: a schedule for a bot that sleeps for long fills its mailbox as others may."""
         box = work.boxes[message.session]
-        # A schedule for a bot that sleeps for long fills its mailbox as far as others may, and no further.
-        if message.run not in work.known and box.queued + box.waiting < rules.mailbox_limit:
-            put(work, box, message)
+        if message.run in work.known:
+            return True
+        if box.queued + box.waiting >= rules.mailbox_limit:
+            return False
+        put(work, box, message)
+        return True
 
     def _load_publication(self, work: Work, item: Publish, sessions: set[str]) -> None:
         run, topic = item.message.run, item.topic

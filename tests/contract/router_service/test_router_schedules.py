@@ -7,10 +7,12 @@ import grpc.aio
 import pytest
 from family_world import family_world, running_family
 from google.protobuf.field_mask_pb2 import FieldMask
+from prometheus_client import CollectorRegistry
 from router_world import Worker
 
 from chassis.status import from_rpc_error
 from mobot.router.v1 import message_pb2, router_service_pb2
+from router_service.settings import RouterSettings
 
 pb = router_service_pb2
 A = "bots/main/sessions/a"
@@ -67,6 +69,29 @@ async def test_an_interval_sends_at_each_of_its_times_and_says_when_next(world, 
     listed = (await stub.ListSchedules(pb.ListSchedulesRequest())).schedules
     assert listed[0].last_time.ToDatetime(UTC) == world.clock.now()
     assert listed[0].next_time.ToDatetime(UTC) == world.clock.now() + timedelta(seconds=60)
+
+
+async def test_a_time_that_finds_no_room_is_left_out_counted_and_logged(sqlite_url, clock, caplog):
+    async with running_family(sqlite_url, clock, over="local", settings=RouterSettings(mailbox_limit=2)) as world:
+        stub = world.stub()
+        await create(stub, "beat", schedule(interval_s=60))
+        await stub.CreateTopic(pb.CreateTopicRequest(topic_id="news"))
+        await stub.SubscribeTopic(pb.SubscribeTopicRequest(topic="topics/news", subscriber=A))
+        news = schedule(interval_s=60)
+        news.draft.topic = "topics/news"
+        await create(stub, "news", news)
+        for _ in range(3):
+            await world.advance(60)
+        assert len(await sent(stub)) == 2
+        registry = CollectorRegistry()
+        registry.register(world.router.meters)
+        assert registry.get_sample_value("mail_schedules_refused_total", {"reason": "MAILBOX_FULL"}) == 4
+    told = {
+        (record.schedule, record.reason)
+        for record in caplog.records
+        if record.message == "a time of a schedule is left out"
+    }
+    assert told == {("schedules/beat", "MAILBOX_FULL"), ("schedules/news", "MAILBOX_FULL")}
 
 
 async def test_a_cron_expression_means_the_time_of_its_zone(world, stub):
