@@ -1,10 +1,15 @@
 """`mobot sessions`: the conversations."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobot_cli.commands import session_algebra, session_files
+from mobot_cli.commands import session_algebra, session_care, session_files, session_templates
+from mobot_cli.commands import session_fields as options
+
+if TYPE_CHECKING:
+    from mobot.session.v1 import session_service_pb2
 
 app = typer.Typer(
     add_completion=False,
@@ -18,7 +23,7 @@ SessionArgument = Annotated[str, typer.Argument(help="BOT, BOT/SESSION or agent:
 @app.callback()
 def sessions(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
-        _list(bot=None, text="", limit=50, archived=False, as_json=as_json)
+        _list(_Narrowed(), limit=50, as_json=as_json)
 
 
 @app.command("list")
@@ -27,23 +32,62 @@ def list_sessions(
     text: Annotated[str, typer.Option(help="Only those with this text in id, label or description.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     archived: Annotated[bool, typer.Option(help="The archived ones instead.")] = False,
+    deleted: Annotated[bool, typer.Option(help="The deleted ones that can be restored instead.")] = False,
+    group: Annotated[str, typer.Option(help="Only those of this group.")] = "",
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only those with this tag, or all of these.")] = None,
+    protected: Annotated[
+        bool | None, typer.Option("--protected/--unprotected", help="Only those that refuse a reset, or the others.")
+    ] = None,
+    running: Annotated[
+        bool | None, typer.Option("--running/--idle", help="Only those that are at work, or the others.")
+    ] = None,
+    parent: Annotated[str, typer.Option(help="Only those that came from this session.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Sessions, pinned and newest first."""
-    _list(bot=bot, text=text, limit=limit, archived=archived, as_json=as_json)
+    which = _Narrowed(bot, text, archived, deleted, group, tuple(tags or ()), protected, running, parent)
+    _list(which, limit=limit, as_json=as_json)
 
 
-def _list(*, bot: str | None, text: str, limit: int, archived: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Narrowed:
+    """Which sessions are listed; all that is set holds."""
+
+    bot: str | None = None
+    text: str = ""
+    archived: bool = False
+    deleted: bool = False
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    protected: bool | None = None
+    running: bool | None = None
+    parent: str = ""
+
+    def filter(self) -> "session_service_pb2.SessionFilter":
+        from mobot.session.v1 import session_pb2, session_service_pb2
+        from mobot_cli import addresses
+
+        archived, deleted = session_pb2.SESSION_STATE_ARCHIVED, session_pb2.SESSION_STATE_DELETED
+        states = [archived] * self.archived + [deleted] * self.deleted
+        return session_service_pb2.SessionFilter(
+            bots=[addresses.bot_name(self.bot)] if self.bot else [],
+            text=self.text,
+            states=states,
+            group=self.group,
+            tags=self.tags,
+            persistent=self.protected,
+            running=self.running,
+            parent=addresses.session_name(self.parent) if self.parent else "",
+        )
+
+
+def _list(which: _Narrowed, *, limit: int, as_json: bool) -> None:
     from mobot.session.v1 import session_pb2, session_service_pb2
-    from mobot_cli import addresses, printing, services
+    from mobot_cli import printing, services
 
     async def command(mobot: services.Services) -> None:
         request = session_service_pb2.ListSessionsRequest(
-            filter=session_service_pb2.SessionFilter(
-                bots=[addresses.bot_name(bot)] if bot else [],
-                text=text,
-                states=[session_pb2.SESSION_STATE_ARCHIVED] if archived else [],
-            ),
+            filter=which.filter(),
             view=session_service_pb2.SessionView(derived_title=True, last_message_preview=True),
             count_total=True,
         )
@@ -84,12 +128,27 @@ def _list(*, bot: str | None, text: str, limit: int, archived: bool, as_json: bo
 @app.command()
 def create(
     session: SessionArgument,
-    label: Annotated[str, typer.Option(help="Short name, unique within the bot.")] = "",
-    description: Annotated[str, typer.Option(help="Free text.")] = "",
+    label: options.Label = None,
+    display_name: options.DisplayName = None,
+    description: options.Description = None,
+    group: options.Group = None,
+    tags: options.Tags = None,
+    icon: options.Icon = None,
+    color: options.Color = None,
+    model: options.Model = None,
+    pinned: options.Pinned = None,
+    expire_days: options.ExpireDays = None,
     persistent: Annotated[
         bool, typer.Option(help="Protect its context: it refuses every reset. Needs a label.")
     ] = False,
+    template: Annotated[
+        str, typer.Option(help="Template to begin with; what else is said here wins. `templates list` shows them.")
+    ] = "",
+    parent: Annotated[str, typer.Option(help="Session that it comes from.")] = "",
+    based_on: Annotated[str, typer.Option(help="Session whose context it begins with.")] = "",
+    at: Annotated[int, typer.Option(help="With --based-on: the last event to take over; 0 for the end.", min=0)] = 0,
     resume: Annotated[bool, typer.Option(help="Use the session if it exists already.")] = False,
+    replace: Annotated[bool, typer.Option(help="Begin anew if it exists already, unless it is protected.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a session."""
@@ -97,19 +156,39 @@ def create(
     from mobot.session.v1 import session_pb2, session_service_pb2
     from mobot_cli import addresses, printing, services
 
+    if resume and replace:
+        raise typer.BadParameter("either --resume or --replace")
+    policy = session_service_pb2.CONFLICT_POLICY_FAIL
+    if resume or replace:
+        use, anew = session_service_pb2.CONFLICT_POLICY_USE_EXISTING, session_service_pb2.CONFLICT_POLICY_REPLACE
+        policy = use if resume else anew
+    draft, _ = options.fields(
+        expire_days=expire_days,
+        tags=tags,
+        label=label,
+        display_name=display_name,
+        description=description,
+        group=group,
+        icon=icon,
+        color=color,
+        model=model,
+        pinned=pinned,
+        persistent=persistent,
+        user_created=True,
+    )
+
     async def command(mobot: services.Services) -> None:
         name = resource_names.parse_session(addresses.session_name(session))
-        policy = (
-            session_service_pb2.CONFLICT_POLICY_USE_EXISTING if resume else session_service_pb2.CONFLICT_POLICY_FAIL
-        )
+        draft.parent = addresses.session_name(parent) if parent else ""
+        origin = session_pb2.ForkOrigin(session=addresses.session_name(based_on), sequence=at) if based_on else None
         answer = await mobot.session.CreateSession(
             session_service_pb2.CreateSessionRequest(
                 parent=resource_names.bot_name(name.bot),
                 session_id=name.session,
-                session=session_pb2.Session(
-                    label=label, description=description, persistent=persistent, user_created=True
-                ),
+                session=draft,
                 conflict_policy=policy,
+                based_on=origin,
+                template=f"templates/{template.removeprefix('templates/')}" if template else "",
             )
         )
         if as_json:
@@ -177,14 +256,15 @@ def _update(session: str, path: str, *, label: str = "", persistent: bool = Fals
 
 @app.command()
 def reset(session: SessionArgument) -> None:
-    """Begin a new transcript; the old one stays readable. A protected session refuses."""
+    """Begin a new transcript; the old one stays readable. What it is doing is stopped. A protected session refuses."""
+    from gateway.api.people import People
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services
 
     async def command(mobot: services.Services) -> None:
-        answer = await mobot.session.ResetSession(
-            session_service_pb2.ResetSessionRequest(name=addresses.session_name(session), reason="reset")
-        )
+        request = session_service_pb2.ResetSessionRequest(name=addresses.session_name(session), reason="reset")
+        await People(mobot.session, mobot.router).prepare(request)
+        answer = await mobot.session.ResetSession(request)
         printing.print_line(f"{answer.session.key} begins anew.")
 
     services.run(command)
@@ -195,7 +275,8 @@ def delete(
     session: SessionArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a session; it can be restored for a while."""
+    """Delete a session; it can be restored for a while. What it is doing is stopped."""
+    from gateway.api.people import People
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services
 
@@ -205,7 +286,9 @@ def delete(
     async def command(mobot: services.Services) -> None:
         name = addresses.session_name(session)
         meant = (await mobot.session.GetSession(session_service_pb2.GetSessionRequest(name=name))).session
-        await mobot.session.DeleteSession(session_service_pb2.DeleteSessionRequest(name=name, expected_uid=meant.uid))
+        request = session_service_pb2.DeleteSessionRequest(name=name, expected_uid=meant.uid)
+        await People(mobot.session, mobot.router).prepare(request)
+        await mobot.session.DeleteSession(request)
         printing.print_line(f"Deleted {session}. Bring it back: mobot sessions restore {session}")
 
     services.run(command)
@@ -219,15 +302,16 @@ def restore(
     ] = "",
 ) -> None:
     """Bring a deleted session back, or one that was reset to what it was before."""
+    from gateway.api.people import People
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services
 
     async def command(mobot: services.Services) -> None:
         name = addresses.session_name(session)
         if transcript:
-            back = await mobot.session.ResetSession(
-                session_service_pb2.ResetSessionRequest(name=name, restore_uid=transcript, reason="restored")
-            )
+            request = session_service_pb2.ResetSessionRequest(name=name, restore_uid=transcript, reason="restored")
+            await People(mobot.session, mobot.router).prepare(request)
+            back = await mobot.session.ResetSession(request)
             printing.print_line(f"{back.session.key} goes on with {back.session.uid}.")
             return
         answer = await mobot.session.UndeleteSession(session_service_pb2.UndeleteSessionRequest(name=name))
@@ -236,6 +320,12 @@ def restore(
     services.run(command)
 
 
+app.command("set")(session_care.set_fields)
+app.command()(session_care.archive)
+app.command()(session_care.unarchive)
+app.command()(session_care.purge)
+app.command()(session_care.groups)
+app.add_typer(session_templates.app, name="templates")
 app.command("export")(session_files.export_session)
 app.command("import")(session_files.import_sessions)
 app.command()(session_algebra.fork)

@@ -61,7 +61,8 @@ class SessionServiceStub:
     ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
     """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
     (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
-    readable and sequences go on.
+    readable and sequences go on. A run at work is not stopped and goes on in the new transcript: whoever wants it stopped
+    cancels it first (mobot.router.v1 CancelRun), as the gateway's calls and the command line do.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
@@ -178,7 +179,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
     """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
     (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
-    readable and sequences go on.
+    readable and sequences go on. A run at work is not stopped and goes on in the new transcript: whoever wants it stopped
+    cancels it first (mobot.router.v1 CancelRun), as the gateway's calls and the command line do.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """DeleteSession archives a session and deletes it softly; it is purged when its purge time has come. FAILED_PRECONDITION
@@ -340,7 +342,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ResetSessionResponse, _abc.Awaitable[_session_service_pb2.ResetSessionResponse]]:
         """ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
         (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
-        readable and sequences go on.
+        readable and sequences go on. A run at work is not stopped and goes on in the new transcript: whoever wants it stopped
+        cancels it first (mobot.router.v1 CancelRun), as the gateway's calls and the command line do.
         """
 
     @_abc_1.abstractmethod
