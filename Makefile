@@ -11,7 +11,7 @@ ARGS ?=
 .PHONY: help setup run test test-fast test-e2e lint fmt proto proto-check clients docs bench ledger ci clean lock
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.runtime: requirements.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh requirements.lock $@

@@ -32,7 +32,7 @@ def audit(
             printing.print_json([printing.as_json(entry) for entry in found])
             return
         printing.print_table(
-            ["WHEN", "WHO", "DID", "TO", "", "WHY"],
+            ["WHEN", "WHO", "DID", "TO", "RULED", "WHY"],
             [
                 [
                     printing.clock_time(entry.create_time),

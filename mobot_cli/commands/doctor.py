@@ -9,7 +9,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check settings, data directory, services and gateway; exit 1 when something is wrong."""
+    """Look for what is wrong, and say what to do about it.
+
+    Checks settings, data directory, disk, token, services, bots and gateway; exits with 1 when something is wrong.
+    """
     from mobot_cli import diagnosis, printing
 
     findings = diagnosis.examine()

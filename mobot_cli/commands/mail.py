@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     help="Messages and their fates: list, show, wait, cancel, decide; dead letters: send again, discard.",
+    short_help="Messages and their fates; dead letters; decisions.",
     no_args_is_help=True,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     help="List, create, change, search, fork, merge, share, export and import sessions.",
+    short_help="Sessions: list, create, search, fork, share, export, import.",
     invoke_without_command=True,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

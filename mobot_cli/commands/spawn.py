@@ -25,7 +25,10 @@ def spawn(
     key: Annotated[str, typer.Option(help="Idempotency key: the same key never spawns twice.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Give a task to a new session and do not wait for it: mobot mail wait does."""
+    """Give a task to a new session, and do not wait for it.
+
+    `mobot mail wait` waits for its result.
+    """
     from datetime import timedelta
 
     from chassis.errors import field_invalid

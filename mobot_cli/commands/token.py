@@ -14,7 +14,10 @@ def token(
         str | None, typer.Option(help="Make a token for this worker: it may act for the bots that it serves.")
     ] = None,
 ) -> None:
-    """Print the root token, or make one for a bot or a worker: a program in another place needs no more than that."""
+    """Print the root token, or make one for a bot or a worker.
+
+    A program in another place needs no more than such a token.
+    """
     import sys
 
     from chassis import resource_names
