@@ -10,9 +10,9 @@ async def hello(turn: Turn) -> str:
     earlier = len(await turn.history())
     answer = f"Hello! You said {turn.text!r}, and before that we said {earlier} things."
     for word in answer.split():
-        turn.stream(word + " ")
+        turn.stream(word + " ")  # shown to whoever watches, at once
         await asyncio.sleep(0.03)
-    return answer
+    return answer  # committed: this is the reply
 
 
 if __name__ == "__main__":

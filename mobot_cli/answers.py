@@ -19,14 +19,14 @@ from mobot_cli.transcript import text_of
 _LONGEST_WAIT_S = 600.0
 
 
-class _Answer:
+class Answer:
     """What was printed of one run's answer, so that nothing is printed twice."""
 
     def __init__(self, run: str, show: TextIO | None) -> None:
         self._run = run
         self._show = show
         self._text = ""
-        self._printed = 0
+        self._shown = ""
 
     def take(self, frame: session_service_pb2.WatchEventsResponse) -> bool:
         """Prints what the frame adds; true when the run has ended."""
@@ -43,18 +43,20 @@ class _Answer:
         return ended
 
     def _replace(self, text: str) -> None:
+        # White space at the end may be missing in the committed text: it is printed with what follows it.
+        visible = text.rstrip()
         if self._show is not None:
-            if text.startswith(self._text[: self._printed]):
-                self._show.write(clean_block(text[self._printed :]))
+            if visible.startswith(self._shown):
+                self._show.write(clean_block(visible[len(self._shown) :]))
             else:
                 # A new attempt answers anew: what stands on the screen cannot be taken back.
-                self._show.write(f"\n{clean_block(text)}")
+                self._show.write(f"\n{clean_block(visible)}")
             self._show.flush()
-            self._printed = len(text)
+        self._shown = visible
         self._text = text
 
     def end(self) -> None:
-        if self._show is not None and self._printed:
+        if self._show is not None and self._shown:
             self._show.write("\n")
 
 
@@ -71,7 +73,7 @@ async def ask(
     """
     session = request.message.session
     await _ensure(mobot, session)
-    answer = _Answer(request.message.idempotency_key, show)
+    answer = Answer(request.message.idempotency_key, show)
     watch = mobot.session.WatchEvents(
         session_service_pb2.WatchEventsRequest(sessions=[session], after_sequence=-1, include_deltas=True)
     )
@@ -108,7 +110,7 @@ async def _ensure(mobot: Services, session: str) -> None:
 
 async def _watch(
     watch: "grpc.aio.UnaryStreamCall[session_service_pb2.WatchEventsRequest, session_service_pb2.WatchEventsResponse]",
-    answer: _Answer,
+    answer: Answer,
 ) -> None:
     # One style of reading: the first frame was read already, and grpc refuses to mix it with iteration.
     while isinstance(frame := await watch.read(), session_service_pb2.WatchEventsResponse):

@@ -108,6 +108,11 @@ def test_every_guarantee_names_tests_that_exist():
             assert not test or re.search(rf"def {test}\(", source), f"{file}::{test}"
 
 
+def test_the_first_bot_of_the_guide_is_the_example():
+    example = (ROOT / "examples/hello_bot.py").read_text().partition('"""\n\n')[2]
+    assert f"```python\n{example}```" in (ROOT / "docs/bots.md").read_text()
+
+
 def test_the_readme_says_how_to_run_and_how_to_test():
     text = (ROOT / "README.md").read_text()
     assert "make run" in text
