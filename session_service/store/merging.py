@@ -82,6 +82,8 @@ def merge_into(
         said = NewEvent(event_id, EventKind.SESSION_MERGED, "", payload)
         advance(head, said, tx.now)
         tx.append(head, said)
+        # It was read for this; the one that appends have in mind is another.
+        tx.forget(name)
         tx.move(head)
         tx.changed.append(session)
     return Merged(replace(session, head=head), len(fresh))

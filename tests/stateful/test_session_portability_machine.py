@@ -180,8 +180,9 @@ def test_a_merge_is_the_same_whatever_the_order_of_its_sources(places):
     @given(
         turns=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=12),
         order=st.permutations(["a", "b", "c"]),
+        in_use=st.booleans(),
     )
-    def holds(turns, order):
+    def holds(turns, order, in_use):
         async def run():
             at = next(numbers)
             stub = world.stub()
@@ -193,12 +194,16 @@ def test_a_merge_is_the_same_whatever_the_order_of_its_sources(places):
                 world.clock.advance(timedelta(seconds=seconds))
             logs = []
             for target, keys in ((f"x{at}", sorted(order)), (f"y{at}", order)):
+                if in_use:
+                    await append_to(stub, name(target), message("before", "before"), ensure=True)
                 sources = [name(names[key]) for key in keys]
                 request = pb.MergeSessionsRequest(sources=sources, target=name(target))
                 merged = await stub.MergeSessions(request)
                 assert merged.event_count == len(turns)
                 assert (await stub.MergeSessions(request)).event_count == 0
+                after = await append_to(stub, name(target), message("after", "after"), ensure=True)
                 _, events = await whole(world, target)
+                assert [event.sequence for event in events] == list(range(1, after.sequences[0] + 1))
                 logs.append([(each.id, each.message, each.origin) for each in events if each.HasField("message")])
             assert logs[0] == logs[1]
             for key in "abc":

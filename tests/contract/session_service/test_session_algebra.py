@@ -220,3 +220,17 @@ async def test_copies_are_found_but_not_paid_for_twice(world):
     await stub.ForkSession(fork("a", "b"))
     summary = await stub.GetUsageSummary(pb.GetUsageSummaryRequest())
     assert (summary.total.input_tokens, summary.sum.message_count) == (10, 1)
+
+
+async def test_a_session_that_took_turns_in_goes_on_behind_them(world):
+    """Its writer had it in mind as it was before the merge."""
+    stub = world.stub()
+    await conversation(stub, "a")
+    await create(stub, "b")
+    await create(stub, "c")
+    await append_to(stub, name("b"), message("first", "first"))
+    merged = (await merge(stub, "b", "a", "c")).session
+    answer = await append_to(stub, name("b"), message("second", "second"))
+    assert list(answer.sequences) == [merged.last_sequence + 1]
+    sequences = [event.sequence for event in await log(stub, "b")]
+    assert sequences == list(range(1, len(sequences) + 1))
