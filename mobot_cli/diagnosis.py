@@ -14,7 +14,6 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.channel import Dialer
-from chassis.errors import AppError
 from chassis.policy import full_service_name
 from chassis.settings import SettingsError, load, root_token
 from chassis.status import from_rpc_error
@@ -22,6 +21,7 @@ from gateway.settings import GatewaySettings
 from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from mobot_cli.instance import addresses, running_pid
 from mobot_cli.layout import SERVICES, Layout
+from mobot_cli.services import readable
 from mobot_cli.settings import CliSettings
 
 _LEAST_FREE_BYTES = 500_000_000
@@ -107,7 +107,7 @@ async def _health(dialer: Dialer, settings: CliSettings, service: str) -> Findin
             health_pb2.HealthCheckRequest(service=full_service_name(service)), timeout=_PROBE_S, wait_for_ready=False
         )
     except grpc.aio.AioRpcError as error:
-        return Finding(f"{service} service", False, f"{target}: {from_rpc_error(error).message}")
+        return Finding(f"{service} service", False, readable(from_rpc_error(error)))
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     return Finding(f"{service} service", serving, target if serving else f"{target} answers but does not serve yet")
 
@@ -117,8 +117,7 @@ async def _bots(dialer: Dialer) -> Finding:
     try:
         answer = await stub.ListBots(registry_service_pb2.ListBotsRequest(page_size=1000))
     except grpc.aio.AioRpcError as error:
-        failure: AppError = from_rpc_error(error)
-        return Finding("bots", False, failure.message)
+        return Finding("bots", False, readable(from_rpc_error(error)))
     served = sum(1 for bot in answer.bots if bot.status.worker_count)
     return Finding(
         "bots", served > 0 or not answer.bots, f"{len(answer.bots)}, of which {served} are served by a worker"
@@ -135,4 +134,5 @@ def _gateway(settings: GatewaySettings, running: Mapping[str, str]) -> Finding:
     except urllib.error.HTTPError as error:
         return Finding("gateway", False, f"{url} answers {error.code}: {error.read(200).decode(errors='replace')}")
     except OSError as error:
-        return Finding("gateway", False, f"{url}: {error}")
+        cause = getattr(error, "reason", error)
+        return Finding("gateway", False, f"{url}: {getattr(cause, 'strerror', None) or cause}")

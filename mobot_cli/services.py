@@ -1,6 +1,7 @@
 """The four services as a command dials them, and every failure as one readable line."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -88,7 +89,17 @@ _WAYS_OUT: Final = {
 """What a person does next, by reason."""
 
 
-def _message(error: AppError) -> str:
+# gRPC's words for it: "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:50052: Failed to ..."
+_NOBODY_THERE: Final = re.compile(
+    r"(?:failed to connect to all addresses|connections to all backends failing); last error: \w+: (?:ipv[46]:)?(\S+): "
+)
+
+
+def readable(error: AppError) -> str:
+    """What went wrong, for people."""
+    nobody = _NOBODY_THERE.match(error.message) if isinstance(error, Unavailable) else None
+    if nobody:
+        return f"nothing answers at {nobody[1]}"
     if error.reason == METHOD_UNIMPLEMENTED:
         call = error.metadata.get("method", "this").rpartition("/")[2]
         return f"the mobot that runs here does not serve {call} yet; a newer version may"
@@ -96,7 +107,7 @@ def _message(error: AppError) -> str:
 
 
 def _failed(error: AppError) -> typer.Exit:
-    sys.stderr.write(f"mobot: {_message(error)}\n")
+    sys.stderr.write(f"mobot: {readable(error)}\n")
     for violation in error.violations:
         if violation.description not in error.message:
             sys.stderr.write(f"  {violation.field}: {violation.description}\n")

@@ -35,11 +35,11 @@ def watch(
             resume_token=after,
             after_sequence=-1 if session and not after else 0,
         )
-        pause_s, told = 0.2, False
+        pause_s, told, lost = 0.2, False, False
         while True:
             try:
                 async for frame in mobot.session.WatchEvents(request):
-                    pause_s = 0.2
+                    pause_s, lost = 0.2, False
                     request.resume_token = frame.resume_token
                     request.after_sequence = 0
                     if as_json:
@@ -71,7 +71,9 @@ def watch(
                     continue
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
                     raise
-                sys.stderr.write("mobot: the connection is lost; waiting for mobot to come back\n")
+                if not lost:
+                    lost = True
+                    sys.stderr.write("mobot: the connection is lost; waiting for mobot to come back\n")
                 await asyncio.sleep(pause_s)
                 pause_s = min(5.0, pause_s * 2)
 
