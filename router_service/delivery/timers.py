@@ -7,7 +7,7 @@ streams in the attachments' end times. Nothing is polled row by row.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from chassis.errors import AppError
@@ -24,6 +24,7 @@ _PAGE = 500
 _RETRY_S = 1.0
 _SWEEP_S = 60.0
 _SWEEP_PAGE = 500
+_SET_BACK_US = 1_000_000  # less than that is no use to hurry for
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Timers:
         self._renewed_us = 0
         self._refreshed_us = 0
         self._swept_us = 0
+        self._seen_us = 0
         # Workers of before the start get a lease's length to come back in.
         self._reap_from_us = store.now_us() + lease_us
 
@@ -90,6 +92,7 @@ class Timers:
         self._next_us = 0
         await self._store.keep_time()
         now_us = self._store.now_us()
+        await self._follow_clock(now_us)
         await self._renew(now_us)
         next_us = min(filter(None, (await self._run_due(now_us), await self._reap(now_us))), default=0)
         await self._look_around(now_us)
@@ -98,6 +101,17 @@ class Timers:
         if next_us:
             wait_s = min(wait_s, max(0.0, (next_us - self._store.now_us()) / 1e6))
         return wait_s
+
+    async def _follow_clock(self, now_us: int) -> None:
+        """What waits for a time that we have set would wait longer by as much as the clock was set back."""
+        back_us, self._seen_us = self._seen_us - now_us, now_us
+        if back_us < _SET_BACK_US:
+            return
+        self._reap_from_us = min(self._reap_from_us, now_us + self._lease_us)
+        waiting = await self._store.read(reads.waiting_for_us)
+        _log.warning("the clock was set back", extra={"seconds": back_us / 1e6, "hurried": len(waiting)})
+        for start in range(0, len(waiting), _PAGE):
+            await self._post_due(waiting[start : start + _PAGE], hurry=True)
 
     async def _renew(self, now_us: int) -> None:
         if abs(now_us - self._renewed_us) < self._lease_us // 3:  # a clock may be set back
@@ -116,18 +130,22 @@ class Timers:
             due, next_us = await self._store.read(lambda conn: reads.due_messages(conn, now_us, _PAGE))
             if not due:
                 return next_us
-            ticket = Ticket(len(due))
-            for message_id, session in due:
-                offer = self._dispatcher.offer(session, session[: session.index("/sessions/")])
-                self._store.mail.post(Due(session=session, message_id=message_id, offer=offer, ticket=ticket))
-            await ticket.wait()
+            await self._post_due(due)
             if len(due) < _PAGE:
                 return next_us
+
+    async def _post_due(self, due: Sequence[tuple[str, str]], *, hurry: bool = False) -> None:
+        ticket = Ticket(len(due))
+        for message_id, session in due:
+            offer = self._dispatcher.offer(session, session[: session.index("/sessions/")])
+            item = Due(session=session, message_id=message_id, hurry=hurry, offer=offer, ticket=ticket)
+            self._store.mail.post(item)
+        await ticket.wait()
 
     async def _reap(self, now_us: int) -> int:
         if now_us < self._reap_from_us:
             return self._reap_from_us
-        workers, next_us = await self._store.read(lambda conn: reads.expired_workers(conn, now_us))
+        workers, next_us = await self._store.read(lambda conn: reads.expired_workers(conn, now_us, self._lease_us))
         attached = {attachment.worker for attachment in self._dispatcher.current_attachments()}
         for worker in workers:
             if worker in attached:

@@ -161,10 +161,12 @@ class Cancel(Item):
 
 @dataclass(slots=True, eq=False)
 class Due(Item):
-    """A message's due time has come."""
+    """A message's due time has come. With `hurry` the clock was set back: a time that the router itself had set counts
+    as come, because nobody knows how much of it is left."""
 
     session: str = field(kw_only=True)
     message_id: str = field(kw_only=True)
+    hurry: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -106,9 +106,9 @@ def due(work: Work, item: Due, rules: Rules) -> None:
     if row.state in LIVE and box.lease_message == row.message_id:
         if expired:
             take_away(work, box, row, MessageState.EXPIRED, "EXPIRED", "its expire time passed while it was worked on")
-        elif box.cancel_time is not None and box.cancel_time + rules.cancel_grace_us <= now_us:
+        elif box.cancel_time is not None and (item.hurry or box.cancel_time + rules.cancel_grace_us <= now_us):
             take_away(work, box, row, MessageState.CANCELLED, "", "cancelled; its worker did not stop in time")
-        elif row.lease_expire_us and row.lease_expire_us <= now_us and not _is_attached(work, box):
+        elif row.lease_expire_us and (item.hurry or row.lease_expire_us <= now_us) and not _is_attached(work, box):
             lose_lease(work, box, row)
         else:
             _set_due(work, row, row.lease_expire_us if row.lease_expire_us > now_us else 0, box=box, rules=rules)
@@ -116,7 +116,7 @@ def due(work: Work, item: Due, rules: Rules) -> None:
         if expired:
             _leave_queue(box, row)
             end(work, box, row, MessageState.EXPIRED, error_reason="EXPIRED", error_message="its expire time passed")
-        elif row.next_attempt_us <= now_us:
+        elif row.next_attempt_us <= now_us or (item.hurry and row.state is MessageState.QUEUED):
             _promote(work, box, row)
         else:
             at_us = min(row.next_attempt_us, row.expire_us) if row.expire_us else row.next_attempt_us

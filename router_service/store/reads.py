@@ -71,9 +71,19 @@ def due_messages(conn: Connection, now_us: int, limit: int) -> tuple[list[tuple[
     return rows, following or 0
 
 
-def expired_workers(conn: Connection, now_us: int) -> tuple[list[str], int]:
-    """Workers whose attachment has run out, and when the next one will (0: never)."""
-    expired = list(conn.execute(select(_A.worker).where(_A.expire_time <= now_us)).scalars())
+def waiting_for_us(conn: Connection) -> list[tuple[str, str]]:
+    """(id, session) of messages that wait for a time that the router itself has set: a retry, the end of a grace."""
+    ours = select(_M.id, _M.session).where(_M.due_time.is_not(None), _M.state.in_((2, 3, 4)))
+    return [(row.id, row.session) for row in conn.execute(ours.order_by(_M.due_time))]
+
+
+def expired_workers(conn: Connection, now_us: int, lease_us: int) -> tuple[list[str], int]:
+    """Workers whose attachment has run out, and when the next one will (0: never).
+
+    One that ends later than any lease that is given now is of a clock that was set back since.
+    """
+    over = or_(_A.expire_time <= now_us, _A.expire_time > now_us + 2 * lease_us)
+    expired = list(conn.execute(select(_A.worker).where(over)).scalars())
     following = conn.execute(select(func.min(_A.expire_time)).where(_A.expire_time > now_us)).scalar()
     return expired, following or 0
 

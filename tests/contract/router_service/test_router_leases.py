@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import timestamp_pb2
 from router_world import Worker, draft, send, until
 
 from chassis.identity import CURRENT_CALLER, Caller
@@ -19,6 +20,13 @@ async def reason_of(call):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return from_rpc_error(caught.value).reason
+
+
+def in_an_hour(world):
+    at = timestamp_pb2.Timestamp()
+    at.FromDatetime(world.clock.now())
+    at.seconds += 3600
+    return at
 
 
 async def test_no_more_is_delivered_than_the_worker_has_credit_for(world, stub):
@@ -263,3 +271,46 @@ async def test_a_stream_that_is_closed_while_nothing_reads_it_is_forgotten(world
     assert world.router._dispatcher.current_attachments()
     await responses.aclose()  # as the transport does when it was cancelled in a write
     assert not world.router._dispatcher.current_attachments()
+
+
+async def test_a_clock_that_is_set_back_delays_no_retry(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    await send(stub, session=B, idempotency_key="later", not_before_time=in_an_hour(world))
+    first = await worker.delivery()
+    failure = message_pb2.Failure(run="k", epoch=first.epoch, retryable=True)
+    failure.retry_delay.seconds = 20
+    await worker.send(failures=[failure])
+    await worker.settlement()
+    await world.advance(1)
+    await world.advance(-3 * 3600)
+    again = await worker.delivery()
+    assert (again.message.run, again.attempt) == ("k", 2)
+    await worker.complete(again)
+    # What a sender has asked for goes by the time of day.
+    assert worker.deliveries.empty()
+    await world.advance(4 * 3600)
+    assert (await worker.delivery()).message.run == "later"
+
+
+async def test_a_clock_that_is_set_back_keeps_no_lease_of_a_worker_that_is_gone(world, stub):
+    gone = await Worker(stub).start()
+    await send(stub)
+    await gone.delivery()
+    await gone.cut()
+    await world.advance(1)
+    await world.advance(-3600)
+    other = await Worker(stub, name="workers/w2").start()
+    await world.advance(60)
+    assert (await other.delivery()).attempt == 2
+
+
+async def test_a_clock_that_is_set_back_takes_no_lease_from_a_worker_that_is_there(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub)
+    delivery = await worker.delivery()
+    await world.advance(1)
+    await world.advance(-3600)
+    await world.advance(60)
+    assert not (await worker.complete(delivery)).HasField("refusal")
+    assert worker.deliveries.empty()
