@@ -24,7 +24,10 @@ def main() -> int:
     suite = importlib.import_module(SUITES[arguments.suite])
     more = {} if arguments.messages is None else {"messages": arguments.messages}
     only = frozenset(filter(None, arguments.only.split(",")))
-    report = asyncio.run(suite.run(rounds=arguments.rounds, seconds=arguments.seconds, only=only, **more))
+    if only - set(suite.ROWS):
+        parser.error(f"no such row: {', '.join(sorted(only - set(suite.ROWS)))}; there are {', '.join(suite.ROWS)}")
+    wanted = only or frozenset(suite.ROWS)
+    report = asyncio.run(suite.run(rounds=arguments.rounds, seconds=arguments.seconds, wanted=wanted, **more))
     return 0 if report.all_ok() else 1
 
 
