@@ -30,7 +30,7 @@ from session_service.store.log import head_position
 from session_service.store.resolving import bots_of_sessions
 from session_service.store.rows import SESSION_COLUMNS, SESSIONS_BY_KEY, fold, to_session
 from session_service.store.session_cache import STAMP_COLUMNS, STAMPS_BY_NAME, SessionCache, Stamp
-from session_service.store.sql import Among, Shapes, among, listed
+from session_service.store.sql import Among, Shapes, among, escape_like, listed
 
 _c = SESSION.c
 # Spelt out, so that the engines see which partial index fits.
@@ -40,6 +40,8 @@ _MAX_RANGES = 32
 # Texts are found by runs of three characters.
 _MIN_INDEXED_TEXT = 3
 _TEXTS = table("session_fts")
+_POSTGRESQL_TEXTS = table("session_text_fts")
+_HAS_TEXT_INDEX = "SELECT to_regclass('ix_session_text_words') IS NOT NULL"
 _MAX_SORTED = 2_000
 _LIFTED: ColumnElement[int] = literal_column(str(-PIN_LIFT))
 _PAGES = Shapes()
@@ -232,6 +234,17 @@ def _lead(which: SessionFilter, order: SessionOrder) -> str:
     return "bot"
 
 
+def _with_text(conn: Connection, words: str) -> list[Select[Any]]:
+    """Asks an index for the sessions with these words. PostgreSQL has one where its extension pg_trgm is."""
+    if conn.dialect.name == "sqlite":
+        phrase = '"' + words.replace('"', '""') + '"'
+        return [select(column("rowid")).select_from(_TEXTS).where(column("session_fts").op("MATCH")(phrase))]
+    if not direct_sql.fetch(conn, _HAS_TEXT_INDEX)[0][0]:
+        return []
+    pattern = f"%{escape_like(words)}%"
+    return [select(column("session")).select_from(_POSTGRESQL_TEXTS).where(column("words").like(pattern, escape="\\"))]
+
+
 def _few(conn: Connection, which: SessionFilter, order: SessionOrder) -> list[int] | None:
     """The keys of all sessions with some tag, text, group or parent of the filter, if there are few enough to sort."""
     questions: list[Select[Any]] = [select(SESSION_TAG.c.session).where(SESSION_TAG.c.tag == tag) for tag in which.tags]
@@ -240,9 +253,8 @@ def _few(conn: Connection, which: SessionFilter, order: SessionOrder) -> list[in
             questions.append(select(_c.pk).where(_c.parent == which.parent, _c.parent != _NONE))
         if which.group:
             questions.append(select(_c.pk).where(_c.group_name == which.group, _c.group_name != _NONE))
-    if conn.dialect.name == "sqlite" and len(which.text) >= _MIN_INDEXED_TEXT:
-        words = '"' + fold(which.text).replace('"', '""') + '"'
-        questions.append(select(column("rowid")).select_from(_TEXTS).where(column("session_fts").op("MATCH")(words)))
+    if len(which.text) >= _MIN_INDEXED_TEXT:
+        questions.extend(_with_text(conn, fold(which.text)))
     if which.label:
         bots = bots_of_sessions(conn) if which.bots is None else which.bots
         key = label_key(which.label)

@@ -203,6 +203,33 @@ async def test_a_text_that_few_hold_is_found_by_its_index_and_follows_every_chan
     assert await found("ärger", states=[SessionState.ARCHIVED]) == ["s7"]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_postgresql_looks_few_texts_up(some):
+    def with_index(conn):
+        seen = []
+        event.listen(conn, "before_cursor_execute", lambda *call: seen.append((call[2], call[3])))
+        page = listing.list_sessions(
+            conn, SessionFilter(text="session 57"), SessionOrder.PINNED, size=20, after=None, offset=0, count=True,
+            cache=SessionCache(),
+        )  # fmt: skip
+        conn.execute(text("SET LOCAL enable_seqscan = off"))
+        (asked,) = [call for call in seen if "session_text_fts" in call[0]]
+        plan = conn.exec_driver_sql("EXPLAIN " + asked[0], asked[1]).all()
+        return page, "\n".join(str(row[0]) for row in plan)
+
+    page, plan = await some.read(with_index)
+    assert [session.head.session_id for session in page.sessions] == ["s57"]
+    assert page.total == 1
+    assert "ix_session_text_words" in plan
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_postgresql_without_the_index_looks_through_the_rows(some):
+    await some.derive(lambda conn: conn.execute(text("DROP INDEX ix_session_text_words")))
+    page = await some.list_sessions(SessionFilter(text="session 57"), SessionOrder.PINNED, size=20, count=True)
+    assert ([session.head.session_id for session in page.sessions], page.total) == (["s57"], 1)
+
+
 def statements_of_count(conn, which):
     seen = []
 
