@@ -65,6 +65,17 @@ class GatewayWebSocketProtocol(WebSocketsSansIOProtocol):
     def lift_message_limit(self) -> None:
         self.conn.max_message_size = MAX_PAYLOAD_BYTES
 
+    def send_receive_event_to_app(self) -> None:
+        # The original stops reading after each message and starts again when it is taken: two system calls for each.
+        # Here only a message behind one that is not taken yet stops it.
+        paused, behind = self.read_paused, not self.queue.empty()
+        self.read_paused = True
+        super().send_receive_event_to_app()
+        self.read_paused = paused
+        if behind and not paused and not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+
     async def send_frames(self, frames: Sequence[bytes]) -> None:
         """Past the layers between: a call of theirs, and a write to the socket, for each frame took longer than the
         rest of sending it. Raises SocketClosed."""

@@ -10,7 +10,7 @@ from mobot.session.v1 import session_service_pb2 as session_api
 
 
 async def reset_session(
-    services: Services, name: SessionName, *, reason: str, expected_uid: str, request_id: str
+    services: Services, name: SessionName, *, reason: str, expected_uid: str, request_id: str = ""
 ) -> session_pb2.Session:
     """The session with its new transcript; its active run is stopped first. A missing session is created.
 

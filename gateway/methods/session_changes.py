@@ -77,7 +77,11 @@ _FLAG_FIELDS: Mapping[str, str] = {"pinned": "pinned", "unread": "unread", "pers
 
 
 class SessionChangeMethods:
-    """Handlers that change sessions; the rules are the session service's."""
+    """Handlers that change sessions; the rules are the session service's.
+
+    Changes carry a request id where the client names one, and only then: nobody repeats a call of ours by itself, and
+    to remember an id costs as much as the change.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -181,7 +185,6 @@ class SessionChangeMethods:
             self._session(call),
             reason=call.params.get("reason") or "reset",
             expected_uid=call.params.get("expectedSessionId") or "",
-            request_id=self._services.new_id(),
         )
         return {"ok": True, "key": key_of(session.name), **await self._stored(session)}
 
@@ -192,9 +195,7 @@ class SessionChangeMethods:
         if current is not None and current.active_runs and _may_be_deleted(current, expected):
             await stop_run(self._sessions, self._services.router, current)
         response = await self._sessions.DeleteSession(
-            session_api.DeleteSessionRequest(
-                name=name.name, expected_uid=expected, allow_missing=True, request_id=self._services.new_id()
-            )
+            session_api.DeleteSessionRequest(name=name.name, expected_uid=expected, allow_missing=True)
         )
         return {"ok": True, "key": name.key, "deleted": response.deleted, "archived": []}
 
@@ -210,7 +211,6 @@ class SessionChangeMethods:
                 update_mask=field_mask_pb2.FieldMask(paths=paths),
                 expected_uid=expected,
                 allow_missing=True,
-                request_id=self._services.new_id(),
             )
             changed = (await self._sessions.UpdateSession(update)).session
         else:
@@ -220,21 +220,17 @@ class SessionChangeMethods:
         if archived is None or archived == (changed.state == session_pb2.SESSION_STATE_ARCHIVED):
             return changed
         if archived:
-            archive = session_api.ArchiveSessionRequest(
-                name=name.name, expected_uid=expected, reason="operator", request_id=self._services.new_id()
-            )
+            archive = session_api.ArchiveSessionRequest(name=name.name, expected_uid=expected, reason="operator")
             return (await self._sessions.ArchiveSession(archive)).session
-        unarchive = session_api.UnarchiveSessionRequest(name=name.name, request_id=self._services.new_id())
+        unarchive = session_api.UnarchiveSessionRequest(name=name.name)
         return (await self._sessions.UnarchiveSession(unarchive)).session
 
     async def _revive(self, name: str) -> session_api.CreateSessionResponse:
         """A deleted session under the same key comes back, with an empty transcript unless it is protected."""
-        undelete = session_api.UndeleteSessionRequest(name=name, request_id=self._services.new_id())
+        undelete = session_api.UndeleteSessionRequest(name=name)
         session = (await self._sessions.UndeleteSession(undelete)).session
         if not session.persistent:
-            reset = session_api.ResetSessionRequest(
-                name=name, reason="created again", request_id=self._services.new_id()
-            )
+            reset = session_api.ResetSessionRequest(name=name, reason="created again")
             session = (await self._sessions.ResetSession(reset)).session
         return session_api.CreateSessionResponse(session=session, created=False)
 
