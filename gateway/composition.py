@@ -43,6 +43,7 @@ from gateway.methods.sessions import SessionMethods
 from gateway.methods.small import SmallMethods, health_snapshot
 from gateway.methods.usage import UsageMethods
 from gateway.metrics import GatewayMetrics
+from gateway.rows import Rows
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.shared_page import SharedPages
@@ -123,6 +124,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         streams=Streams(sessions, hub, metrics=metrics, delta_interval_s=settings.gateway_delta_interval_s),
         hub=hub,
         keys=Keys(settings.gateway_default_bot),
+        rows=Rows(),
         new_id=lambda: str(uuid.uuid4()),
     )
     gate = TokenGate(

@@ -7,6 +7,7 @@ from gateway.bots import Bots
 from gateway.hub import Hub
 from gateway.keys import Keys
 from gateway.mail import Mail, RouterStub
+from gateway.rows import Rows
 from gateway.streams import SessionStub, Streams
 
 
@@ -21,6 +22,7 @@ class Services:
     streams: Streams
     hub: Hub
     keys: Keys
+    rows: Rows
     new_id: Callable[[], str]
 
     def now_ms(self) -> int:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc.aio
+import orjson
 from google.protobuf import timestamp_pb2
 
 from chassis import errors as app_errors
 from chassis.resource_names import SessionName
-from gateway import shapes, transcript
+from gateway import transcript
 from gateway.services import Services
 from mobot.session.v1 import session_pb2
 from mobot.session.v1 import session_service_pb2 as session_api
@@ -34,13 +35,13 @@ async def list_sessions(services: Services, given: Mapping[str, Any]) -> dict[st
         offset=offset,
         count_total=True,
     )
-    rows: list[dict[str, object]] = []
+    rows: list[orjson.Fragment] = []
     total, as_of = 0, ""
     while len(rows) < limit:
         response = await services.sessions.ListSessions(request)
         if not rows:
             total, as_of = response.total_count, response.as_of
-        rows.extend(shapes.session_row(session) for session in response.sessions)
+        rows.extend(services.rows.of(response.sessions))
         if not response.next_page_token or not response.sessions:
             break
         request.page_token = response.next_page_token
