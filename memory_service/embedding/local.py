@@ -1,9 +1,7 @@
 """An embedder that runs here: loaded in a thread when it is first needed, and worked in threads ever after."""
 
 import asyncio
-import ctypes
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from memory_service.domain.embedder import Model
 from memory_service.domain.embedder_errors import EmbedderUnavailable
+from memory_service.embedding.heap import give_back_memory
 
 if TYPE_CHECKING:
     from memory_service.embedding.embedder import Vectors
@@ -62,14 +61,6 @@ class LocalEmbedder:
             encoder = self._load()
         except (ImportError, OSError, ValueError) as error:
             raise EmbedderUnavailable(self._model.name, f"it cannot be loaded ({error})") from error
-        _give_back_memory()
+        give_back_memory()
         _log.info("embedder loaded", extra={"embedder": self._model.name, "took_s": round(time.monotonic() - begun, 3)})
         return encoder
-
-
-def _give_back_memory() -> None:
-    """Loading leaves some 60 MB of heap behind that glibc keeps for later."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

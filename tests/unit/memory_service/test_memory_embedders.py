@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from memory_service.domain.embedder_errors import EmbedderRefused, EmbedderUnavailable, EmbedderUnknown
+from memory_service.embedding import minilm
 from memory_service.embedding.choice import Embedders
+from memory_service.embedding.model_graph import widen_after_lookup
 from memory_service.embedding.wordpiece import WordPieces
 from memory_service.settings import MemorySettings
 
@@ -43,6 +45,23 @@ async def test_minilm_knows_what_is_meant():
     assert near @ near == pytest.approx(1.0, abs=1e-5)
     assert (await embedder.embed(["", "\u2603 \U0001f98a", "tea " * 9_000])).shape == (3, 384)
     await embedders.close()
+
+
+def test_the_model_as_it_is_loaded_gives_the_numbers_of_its_file():
+    import numpy as np
+    import onnxruntime
+
+    loaded = minilm.MiniLM(1)
+    texts = ["", "a cup of tea", "Zo\u00eb\u2019s caf\u00e9 in \u6771\u4eac", "word " * 300]
+    changed = loaded.encode(texts)
+    model = minilm._model_bytes()
+    loaded._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert np.array_equal(changed, loaded.encode(texts))
+
+
+def test_a_model_of_another_form_is_refused():
+    with pytest.raises(ValueError, match="8-bit"):
+        widen_after_lookup(minilm._model_bytes(), "no such table")
 
 
 def test_nothing_is_loaded_until_it_is_needed():
