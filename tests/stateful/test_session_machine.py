@@ -78,6 +78,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.seen: list[tuple[str, int, str]] = []
         self.order: list[tuple[str, int, str]] = []
         self.tokens: list[tuple[str, int]] = []
+        self.own_tokens: dict[str, list[tuple[str, int]]] = {}
         self.watcher = self.run(self.attach(""))
 
     def run(self, work):
@@ -88,7 +89,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.stub = self.stubs[0]
 
     async def attach(self, token: str) -> Watcher:
-        request = pb.WatchEventsRequest(resume_token=token)
+        return await self.follow(pb.WatchEventsRequest(resume_token=token))
+
+    async def follow(self, request: pb.WatchEventsRequest) -> Watcher:
         return await Watcher(self.stubs[-1].WatchEvents(request)).caught_up()
 
     def refused(self, call) -> str:
@@ -315,6 +318,25 @@ class SessionMachine(RuleBasedStateMachine):
             again = self.run(self.attach(token))
             assert self.lines(again) == self.order[at:]
             again.stop()
+
+    @rule(session=IDS, picked=st.integers(0, 1000), resume=st.booleans())
+    def watch_one_session_from_any_of_its_sequences(self, session, picked, resume):
+        """Or from a token of such a watch of before, when there is one."""
+        expected = self.expected.get(session)
+        if expected is None:
+            return
+        self.keep_up()
+        tokens = self.own_tokens.setdefault(session, [])
+        request = pb.WatchEventsRequest(sessions=[name(session)])
+        if resume and tokens:
+            request.resume_token, at = tokens[picked % len(tokens)]
+        else:
+            request.after_sequence = at = picked % (len(expected.log) + 1)
+        watcher = self.run(self.follow(request))
+        assert [line for _, _, line in self.lines(watcher)] == expected.log[at:]
+        assert [event.sequence for event in watcher.events] == list(range(at + 1, len(expected.log) + 1))
+        watcher.stop()
+        tokens.append((watcher.token, len(expected.log)))
 
     @rule()
     def restart(self):
