@@ -16,6 +16,7 @@ from chassis.resource_names import SessionName
 from gateway import errors, frames, transcript
 from gateway.methods.listing import find_session
 from gateway.methods.resetting import reset_session
+from gateway.methods.session_commands import SessionCommands
 from gateway.outbox import Event
 from gateway.services import Services
 from mobot.router.v1 import router_service_pb2 as router_api
@@ -28,6 +29,7 @@ _DESCRIPTIONS: Mapping[str, tuple[str, str]] = {
     "stop": ("Stop what the bot is doing here.", "session"),
     "new": ("Start over with an empty context. Refused for persistent sessions.", "session"),
     "reset": ("Start over with an empty context. Refused for persistent sessions.", "session"),
+    "session": ("List, create, find, rename, protect and delete sessions.", "session"),
     "clear": ("Start over with an empty context. Refused for persistent sessions.", "session"),
 }
 _RESETTING = frozenset({"new", "reset", "clear"})
@@ -62,7 +64,7 @@ def catalogue() -> list[dict[str, object]]:
             "category": category,
             "source": "native",
             "scope": "both",
-            "acceptsArgs": name in _RESETTING,
+            "acceptsArgs": name in _RESETTING or name == "session",
         }
         for name, (description, category) in _DESCRIPTIONS.items()
     ]
@@ -73,6 +75,7 @@ class Commands:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._sessions = SessionCommands(services)
         self._done: OrderedDict[str, None] = OrderedDict()
 
     async def run(self, command: Command, name: SessionName, run: str) -> dict[str, object]:
@@ -96,6 +99,8 @@ class Commands:
                 return await self._status(name)
             case "stop":
                 return await self._stop(name)
+            case "session":
+                return await self._sessions.run(name, command.rest, run)
             case _:
                 return await self._reset(command, name, run)
 

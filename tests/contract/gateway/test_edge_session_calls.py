@@ -198,3 +198,44 @@ async def test_usage_is_reported_in_the_clients_shape(real):
     assert [row["key"] for row in helper["sessions"]] == ["agent:helper:b"]
     assert helper["startDate"] == "2026-01-01"
     assert wrong["code"] == turned["code"] == "INVALID_REQUEST"
+
+
+async def test_sessions_are_kept_by_typing(real):
+    async with real.client() as client:
+        numbers = iter(range(100))
+
+        async def typed(text, key="agent:main:desk"):
+            run = f"typed-{next(numbers)}"
+            await client.call("chat.send", {"sessionKey": key, "message": text, "idempotencyKey": run})
+            return (await client.final(run))["message"]["content"][0]["text"]
+
+        await client.call("sessions.create", {"key": "agent:main:desk"})
+        made = await typed("/session new Holiday plans")
+        again = await typed("/session new holiday PLANS")
+        listed = await typed("/session list holiday")
+        way = await typed("/session switch Holiday plans")
+        renamed = await typed("/session rename Desk")
+        protected = await typed("/session protect")
+        refused = await typed("/reset")
+        free = await typed("/session unprotect")
+        asked = await typed("/session delete Holiday plans")
+        kept = await typed("/session delete Holiday plans 00000000")
+        deleted = await typed(asked.splitlines()[-1].partition(": ")[2])
+        gone = await typed("/session switch Holiday plans")
+        usage = await typed("/session dance")
+
+    assert made.startswith("✅ Created ○ agent:main:dashboard:")
+    assert "Holiday plans" in made
+    assert again.startswith("⚠️")
+    assert listed.count("\n") == 0
+    assert "Holiday plans" in listed
+    assert way in made
+    assert "Desk" in renamed
+    assert "🔒" in protected
+    assert refused.startswith("⚠️")
+    assert "🔒" not in free
+    assert asked.startswith("This deletes")
+    assert kept.startswith("This deletes")
+    assert deleted.startswith("✅ Deleted")
+    assert gone.startswith("⚠️")
+    assert "/session list" in usage
