@@ -93,7 +93,7 @@ class ChassisSettings(MobotSettings):
     )
     metrics_token: SecretStr | None = Field(
         None,
-        description="Bearer token that the services' /metrics ask for. Default: they are open to whoever reaches them.",
+        description="Bearer token that /metrics of services and gateway asks for. Default: open to whoever reaches it.",
     )
 
     @field_validator("data_dir")

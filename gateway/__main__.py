@@ -39,7 +39,14 @@ async def _serve(
     telemetry = Telemetry.from_settings("gateway", exporter=chassis.trace_exporter, sample=chassis.trace_sample)
     token = root_token(chassis)
     dialer = Dialer(targets.targets(), token=token, actor="operators/root")
-    gateway = compose(settings, token=token, dialer=dialer, clock=SystemClock(), telemetry=telemetry)
+    gateway = compose(
+        settings,
+        token=token,
+        dialer=dialer,
+        clock=SystemClock(),
+        telemetry=telemetry,
+        metrics_token=chassis.metrics_token.get_secret_value() if chassis.metrics_token else "",
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

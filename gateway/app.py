@@ -1,6 +1,7 @@
 """The HTTP side: the WebSocket upgrade at /, the page at /, REST under /v1, and the operators' endpoints."""
 
 import hashlib
+import hmac
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,9 +40,13 @@ def create_app(
     shared: SharedPages,
     readiness: Readiness,
     telemetry: Telemetry,
+    metrics_token: str = "",
     control_ui_dir: Path | None = None,
 ) -> Starlette:
-    """Routes. With `control_ui_dir` the OpenClaw Control UI is at / and the built-in page at /mobot."""
+    """Routes. With `control_ui_dir` the OpenClaw Control UI is at / and the built-in page at /mobot.
+
+    With a `metrics_token` only who shows it as `Bearer` gets /metrics.
+    """
 
     async def socket(websocket: WebSocket) -> None:
         if edge.is_full:
@@ -58,7 +63,10 @@ def create_app(
         ok = all(services.values())
         return JSONResponse({"ok": ok, "services": dict(services)}, status_code=200 if ok else 503)
 
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        shown = request.headers.get("authorization", "")
+        if metrics_token and not hmac.compare_digest(shown.encode(), f"Bearer {metrics_token}".encode()):
+            return Response("/metrics asks for its token\n", 401, headers={"WWW-Authenticate": "Bearer"})
         return Response(telemetry.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     page = _page_response(files("gateway").joinpath("page/index.html").read_text(encoding="utf-8"))

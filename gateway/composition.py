@@ -108,8 +108,17 @@ class Gateway:
         await server.serve(sockets=[listener])
 
 
-def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clock, telemetry: Telemetry) -> Gateway:
-    """Everything wired, nothing started. Must be called on the event loop. `token` is what clients present."""
+def compose(
+    settings: GatewaySettings,
+    *,
+    token: str,
+    dialer: Dialer,
+    clock: Clock,
+    telemetry: Telemetry,
+    metrics_token: str = "",
+) -> Gateway:
+    """Everything wired, nothing started. Must be called on the event loop. `token` is what clients present, and
+    `metrics_token`, if any, whoever reads the meters."""
     version = _version()
     metrics = GatewayMetrics(telemetry.registry)
     hub = Hub(clock=clock, tick_interval_s=settings.gateway_tick_interval_s, version=version)
@@ -155,6 +164,7 @@ def compose(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clo
         api=RestApi(ENDPOINTS, calls, gate, metrics, require_device=settings.gateway_require_device),
         readiness=readiness,
         telemetry=telemetry,
+        metrics_token=metrics_token,
         shared=SharedPages(sessions),
         control_ui_dir=settings.gateway_control_ui_dir,
     )

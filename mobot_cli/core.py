@@ -17,7 +17,7 @@ from typing import cast
 
 from chassis import lifeline, logs
 from chassis.channel import LOCAL, Dialer
-from chassis.clock import Clock, SystemClock
+from chassis.clock import SystemClock
 from chassis.errors import FailedPrecondition
 from chassis.identity import Authenticator, mint_token
 from chassis.lifeline import Lifeline
@@ -76,7 +76,17 @@ async def run(line: Lifeline) -> None:
                 dialer.add_handlers(host.local_handlers)
         front: Front | None = None
         if not edge.gateway_apart:
-            front = _gateway(edge, token=secret, dialer=dialers["gateway"], clock=clock, telemetry=telemetry)
+            # Imported here: a core whose gateway is apart need not load a web server.
+            from gateway.composition import compose as compose_gateway
+
+            front = compose_gateway(
+                edge,
+                token=secret,
+                dialer=dialers["gateway"],
+                clock=clock,
+                telemetry=telemetry,
+                metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else "",
+            )
         await serve(hosts, on_ready=lambda: _ready(line), front=front)
 
 
@@ -90,13 +100,6 @@ def _gateway_dialer(secret: str) -> Dialer:
     given = load(TargetSettings)
     elsewhere = {name: given.targets()[name] for name in SERVICES if f"{name}_target" in given.model_fields_set}
     return Dialer(dict.fromkeys(SERVICES, LOCAL) | elsewhere, token=secret, actor="operators/root")
-
-
-def _gateway(settings: GatewaySettings, *, token: str, dialer: Dialer, clock: Clock, telemetry: Telemetry) -> Front:
-    # Imported here: a core whose gateway is apart need not load a web server.
-    from gateway.composition import compose
-
-    return compose(settings, token=token, dialer=dialer, clock=clock, telemetry=telemetry)
 
 
 def _ready(line: Lifeline) -> None:

@@ -56,7 +56,7 @@ async def start_edge():
     """Starts gateways with settings of the test's choice; all are drained at its end."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(world=None, **settings):
+        async def start(world=None, *, metrics_token="", **settings):
             world = world or World()
             parts = {
                 "session": (Sessions(world), session_service_pb2_grpc.add_SessionServiceServicer_to_server),
@@ -83,6 +83,7 @@ async def start_edge():
                 dialer=dialer,
                 clock=SystemClock(),
                 telemetry=Telemetry.off(),
+                metrics_token=metrics_token,
             )
             stack.push_async_callback(dialer.close)
             port = await gateway.start()

@@ -42,6 +42,14 @@ async def test_metrics_count_what_is_done(edge):
     assert "gateway_sockets 1.0" in text
 
 
+async def test_metrics_ask_for_their_token_where_there_is_one(start_edge):
+    edge = await start_edge(metrics_token="m3ters")
+    assert (await get(edge, "/metrics")).status_code == 401
+    assert (await get(edge, "/metrics", headers={"Authorization": "Bearer m3ter"})).status_code == 401
+    shown = await get(edge, "/metrics", headers={"Authorization": "Bearer m3ters"})
+    assert (shown.status_code, "gateway_sockets" in shown.text) == (200, True)
+
+
 async def test_the_page_may_run_its_own_script_and_nothing_else(edge):
     page = await get(edge, "/")
     policy = page.headers["content-security-policy"]
