@@ -1,11 +1,23 @@
 """`mobot send`: say something to a bot and read its answer as it is written."""
 
 import sys
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(add_completion=False)
+
+
+class Mode(StrEnum):
+    """What a message does to a session that works on another one."""
+
+    ENQUEUE = "enqueue"
+    STEER = "steer"
+    INTERRUPT = "interrupt"
+    REJECT = "reject"
+    COLLECT = "collect"
 
 
 @app.command()
@@ -15,6 +27,14 @@ def send(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the answer and print it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = 300,
     key: Annotated[str, typer.Option(help="Idempotency key: the same key never sends twice.")] = "",
+    mode: Annotated[
+        Mode, typer.Option(help="What a busy session does with it; steer hands it to the running turn.")
+    ] = Mode.ENQUEUE,
+    priority: Annotated[int, typer.Option(help="Within the session, higher first.", min=0, max=9)] = 0,
+    after: Annotated[float, typer.Option(help="Deliver it not before so many seconds.", min=0)] = 0,
+    expire: Annotated[
+        float | None, typer.Option(help="Give it up when it is not done within so many seconds.", min=0.1)
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the receipt, or the finished message, as JSON.")
     ] = False,
@@ -32,8 +52,18 @@ def send(
         session = addresses.session_name(to)
         run = key or str(uuid.uuid4())
         draft = message_pb2.MessageDraft(
-            session=session, parts=[part_pb2.Part(text=text)], idempotency_key=run, user_input=True
+            session=session,
+            parts=[part_pb2.Part(text=text)],
+            idempotency_key=run,
+            user_input=True,
+            mode=message_pb2.BusyMode.Value(f"BUSY_MODE_{mode.name}"),
+            priority=priority,
         )
+        now = datetime.now(UTC)
+        if after:
+            draft.not_before_time.FromDatetime(now + timedelta(seconds=after))
+        if expire is not None:
+            draft.expire_time.FromDatetime(now + timedelta(seconds=expire))
         request = router_service_pb2.SendMessageRequest(message=draft)
         if not wait:
             receipt = (await mobot.router.SendMessage(request)).receipt
@@ -46,6 +76,8 @@ def send(
         finished = await answers.ask(mobot, request, timeout_s=timeout, show=None if as_json else sys.stdout)
         if as_json:
             printing.print_json(printing.as_json(finished))
+        elif finished.joined_run and finished.reply_text:
+            sys.stdout.write(printing.clean_block(finished.reply_text) + "\n")  # said by the turn that took it in
         if finished.state != message_pb2.MESSAGE_STATE_SUCCEEDED:
             state = message_pb2.MessageState.Name(finished.state).removeprefix("MESSAGE_STATE_").lower()
             sys.stderr.write(f"mobot: the run ended as {state}: {finished.last_error.message or 'no reason given'}\n")

@@ -36,3 +36,14 @@ def test_watch_waits_for_a_session_that_is_not_there_yet(default_mobot: Mobot) -
             assert any("You said: hello" in line for line in iter(process.stdout.readline, ""))
         finally:
             kill_and_reap([process.pid])
+
+
+def test_a_message_says_what_a_busy_session_does_with_it(default_mobot: Mobot) -> None:
+    mobot, session, run = default_mobot, f"main/{uuid.uuid4()}", str(uuid.uuid4())
+    assert run_mobot(mobot, "send", session, "count 5000", "--no-wait", "--key", run).code == 0
+    wait_for(lambda: "RUNNING" in run_mobot(mobot, "mail", "show", run).out, "the long turn", 60)
+    refused = run_mobot(mobot, "send", session, "hello", "--mode", "reject")
+    assert "SESSION_BUSY" in refused.said, refused.said
+    said = run_mobot(mobot, "send", session, "hello", "--mode", "interrupt")
+    assert "You said: hello" in said.out, said.said
+    assert "CANCELLED" in run_mobot(mobot, "mail", "show", run).out
