@@ -6,7 +6,12 @@ sockets, whose callers mostly stream, it would be a detour.
 """
 
 import importlib
+import shutil
+import socket
+import tempfile
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import grpc.aio
@@ -15,6 +20,7 @@ from chassis.errors import FailedPrecondition
 
 GrpcFront = Literal["auto", "native", "aio"]
 """Who serves plain TCP: the native server, grpc.aio, or the native one where it is installed."""
+_SETTLED_S = 60.0
 
 
 def native_server(
@@ -36,4 +42,19 @@ def native_server(
             "MOBOT_GRPC_FRONT is native, which needs `pip install mobot[fast]`: install it, or set auto or aio",
             metadata={"setting": "MOBOT_GRPC_FRONT"},
         ) from error
+    _sweep()
     return cast(grpc.aio.Server, native.server(interceptors=interceptors, options=options))
+
+
+def _sweep() -> None:
+    """Removes the places of native servers that were killed: a server takes its own away only when it is stopped."""
+    for path in Path(tempfile.gettempdir()).glob("pygrpc-native-*/fallback.sock"):
+        try:
+            if time.time() - path.stat().st_mtime < _SETTLED_S:
+                continue  # its server may be about to listen
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(path))
+        except ConnectionRefusedError:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:
+            continue  # gone meanwhile, or somebody else's

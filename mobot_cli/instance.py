@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,13 @@ def say_addresses(layout: Layout, found: Mapping[str, str]) -> None:
     draft = layout.addresses_file.with_suffix(".new")
     draft.write_text(json.dumps(dict(found)))
     draft.replace(layout.addresses_file)
+
+
+def clear(layout: Layout) -> None:
+    """Takes away what only a running mobot needs; where sockets lie outside of the data directory, their place too."""
+    layout.addresses_file.unlink(missing_ok=True)
+    if not layout.run_dir.is_relative_to(layout.data_dir):
+        shutil.rmtree(layout.run_dir, ignore_errors=True)
 
 
 async def claim(layout: Layout, *, patience_s: float) -> Instance:

@@ -136,6 +136,7 @@ async def _run(layout: Layout, options: UpOptions, screen: Screen) -> int:
         )
         return await supervisor.run(functools.partial(_when_ready, layout, options, ports, screen))
     finally:
+        instance.clear(layout)
         held.release()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import Finished, Mobot, clean_environment, run_command
 
-from benchmarks.openclaw_peer import Installation
+from benchmarks.openclaw_peer import Installation, cache
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class StockClient:
     def environment(self) -> dict[str, str]:
         self.home.mkdir(parents=True, exist_ok=True)
         path = f"{self.installation.node.parent}:{clean_environment(self.home)['PATH']}"
-        return {**clean_environment(self.home), "PATH": path, "OPENCLAW_STATE_DIR": str(self.home / ".openclaw")}
+        compiled = cache() / "node-compile-cache"
+        own = {"OPENCLAW_STATE_DIR": str(self.home / ".openclaw"), "NODE_COMPILE_CACHE": str(compiled)}
+        return {**clean_environment(self.home), "PATH": path, **own}
 
     def configure(self) -> None:
         """Writes the remote gateway into the client's configuration, for commands that take no --url."""

@@ -34,3 +34,15 @@ async def test_children_that_remain_are_waited_for_and_then_told(layout):
 
 def test_nobody_runs_where_nothing_was_ever_started(layout):
     assert instance.running_pid(layout) is None
+
+
+def test_what_only_a_running_mobot_needs_is_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for layout in (Layout(tmp_path / "data"), Layout(tmp_path / ("long" * 25))):
+        layout.run_dir.mkdir(parents=True)
+        layout.socket("router").touch()
+        instance.say_addresses(layout, {"gateway": "127.0.0.1:18789"})
+        instance.clear(layout)
+        assert not layout.addresses_file.exists()
+        assert layout.run_dir.exists() is layout.run_dir.is_relative_to(layout.data_dir)
+        instance.clear(layout)
