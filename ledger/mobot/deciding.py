@@ -4,12 +4,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
 
-from ledger.check import FINAL
 from mobot.router.v1 import message_pb2, router_service_pb2, router_service_pb2_grpc
 
 T = TypeVar("T")
@@ -17,10 +16,15 @@ T = TypeVar("T")
 CHOICES = ("retry", "skip")
 _LOOK_S = 0.2
 _CALL_S = 10.0
+_PAGE = 1_000
+
+
+class Patiently(Protocol):
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T: ...
 
 
 class Deciders:
-    """Follows runs until they end. `patiently` repeats a call until it is answered.
+    """Look again and again at what waits for a person. `patiently` repeats a call until it is answered.
 
     A tool that must not run twice may have run once more than people said so; `payments` has a line for each time.
     """
@@ -30,52 +34,59 @@ class Deciders:
         router: "router_service_pb2_grpc.RouterServiceAsyncStub",
         metadata: tuple[tuple[str, str], ...],
         payments: Path,
-        patiently: Callable[[Callable[[], Awaitable[message_pb2.Message]]], Awaitable[message_pb2.Message]],
+        patiently: Patiently,
     ) -> None:
         self._router = router
         self._metadata = metadata
         self._payments = payments
         self._patiently = patiently
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._numbers: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._deciding: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._questions: Counter[str] = Counter()
         self._retries: Counter[str] = Counter()
+        self._numbers: dict[str, int] = {}
         self._amiss: list[str] = []
-        self.asked = 0
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._look_and_decide(), name="deciders")
 
     def follow(self, run: str, number: int) -> None:
-        if run not in self._tasks:
-            self._numbers[run] = number
-            self._tasks[run] = asyncio.create_task(self._follow(run), name=f"decide {run}")
+        """The payment with this number is made by that run."""
+        self._numbers[run] = number
 
     async def stop(self) -> None:
-        for task in self._tasks.values():
+        tasks = [*self._deciding.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def amiss(self) -> list[str]:
         paid = Counter(self._payments.read_text().split()) if self._payments.exists() else Counter()
-        wrong = [f"lost nobody could decide about {run}" for run, task in self._tasks.items() if _failed(task)]
+        wrong = [f"lost nobody could decide about {run}" for (run, _), task in self._deciding.items() if _failed(task)]
+        if self._task is not None and _failed(self._task):
+            wrong.append(f"lost the list of questions: {self._task.exception()}")
         for run, number in self._numbers.items():
             allowed = 1 + self._retries[run]
             if paid[str(number)] > allowed:
                 wrong.append(f"doubled the payment of {run}: {paid[str(number)]} times, {allowed} allowed")
         return self._amiss + wrong
 
-    async def _follow(self, run: str) -> None:
-        seen: set[str] = set()
+    async def _look_and_decide(self) -> None:
         while True:
-            message = await self._patiently(lambda: self._look(run))
-            state = message_pb2.MessageState.Name(message.state).removeprefix("MESSAGE_STATE_")
-            if state in FINAL:
-                return
-            question = message.decision_request.call_id
-            if state == "NEEDS_DECISION" and question not in seen:
-                seen.add(question)
-                await self._decide(run, question, len(seen))
-            await asyncio.sleep(_LOOK_S)  # a person who looks again
+            for message in (await self._patiently(self._waiting)).messages:
+                question = (message.run, message.decision_request.call_id)
+                if question not in self._deciding:
+                    self._questions[message.run] += 1
+                    deciding = self._decide(*question, self._questions[message.run])
+                    self._deciding[question] = asyncio.create_task(deciding, name=f"decide {message.run}")
+            await asyncio.sleep(_LOOK_S)  # people look again
+
+    async def _waiting(self) -> router_service_pb2.ListMessagesResponse:
+        request = router_service_pb2.ListMessagesRequest(page_size=_PAGE)
+        request.filter.states.append(message_pb2.MESSAGE_STATE_NEEDS_DECISION)
+        return await self._router.ListMessages(request, metadata=self._metadata, timeout=_CALL_S)
 
     async def _decide(self, run: str, question: str, nth: int) -> None:
-        self.asked += 1
         told = await asyncio.gather(*(self._answer(run, question, nth, choice) for choice in CHOICES))
         prevailed = [choice for choice, done in zip(CHOICES, told, strict=True) if done]
         if len(prevailed) != 1:
@@ -88,9 +99,8 @@ class Deciders:
         request = router_service_pb2.ResolveRunRequest(run=run, request_id=f"{run}-{nth}-{choice}")
         request.decision.answer, request.decision.call_id = choice, question
 
-        async def give() -> message_pb2.Message:
-            answer = await self._router.ResolveRun(request, metadata=self._metadata, timeout=_CALL_S)
-            return answer.message
+        async def give() -> router_service_pb2.ResolveRunResponse:
+            return await self._router.ResolveRun(request, metadata=self._metadata, timeout=_CALL_S)
 
         try:
             await self._patiently(give)
@@ -99,10 +109,6 @@ class Deciders:
                 return False  # somebody else was first
             raise
         return True
-
-    async def _look(self, run: str) -> message_pb2.Message:
-        request = router_service_pb2.GetMessageRequest(run=run)
-        return (await self._router.GetMessage(request, metadata=self._metadata, timeout=_CALL_S)).message
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

@@ -120,6 +120,7 @@ class Mobot:
         self._watcher.start()
         await self._watcher.attached.wait()
         self._deciders = Deciders(self._router, self._metadata, self._payments, _patiently)
+        self._deciders.start()
         self._gateway.start()
         for client in self._clients:
             client.start()

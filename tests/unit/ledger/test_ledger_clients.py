@@ -1,7 +1,6 @@
 """What the ledger's own clients of mobot count as harm."""
 
 import asyncio
-from types import SimpleNamespace
 
 import grpc
 import grpc.aio
@@ -64,16 +63,19 @@ class Asking:
         self.state = message_pb2.MESSAGE_STATE_NEEDS_DECISION
         self.prevail = prevail
         self.answers = []
+        self.told = asyncio.Event()
 
-    async def GetMessage(self, request, **_):
-        message = message_pb2.Message(run=request.run, state=self.state)
-        message.decision_request.call_id = "call"
-        return SimpleNamespace(message=message)
+    async def ListMessages(self, request, **_):
+        asked = router_service_pb2.ListMessagesResponse()
+        if self.state == message_pb2.MESSAGE_STATE_NEEDS_DECISION:
+            asked.messages.add(run="r1", state=self.state).decision_request.call_id = "call"
+        return asked
 
     async def ResolveRun(self, request, **_):
         self.answers.append(request.decision.answer)
         if len(self.answers) == 2:
             self.state = message_pb2.MESSAGE_STATE_SUCCEEDED
+            self.told.set()
         if len(self.answers) > self.prevail:
             raise grpc.aio.AioRpcError(grpc.StatusCode.FAILED_PRECONDITION, grpc.aio.Metadata(), grpc.aio.Metadata())
         return router_service_pb2.ResolveRunResponse()
@@ -87,8 +89,11 @@ async def decided(tmp_path, *, prevail=1, payments=""):
     router = Asking(prevail)
     deciders = Deciders(router, (), tmp_path / "payments", patiently)
     deciders.follow("r1", 1)
+    deciders.start()
     async with asyncio.timeout(30):
-        await asyncio.gather(*deciders._tasks.values())
+        await router.told.wait()
+        await asyncio.gather(*deciders._deciding.values())
+    await deciders.stop()
     return deciders.amiss()
 
 
