@@ -1,6 +1,7 @@
 """Settings: MOBOT_* variables configure every process; each is read by one field, and none is silently ignored."""
 
 import difflib
+import functools
 import importlib
 import json
 import os
@@ -284,7 +285,8 @@ def _unknown_variables(cls: type[MobotSettings]) -> Iterator[str]:
         yield f"{name}: no mobot process reads this variable{hint}"
 
 
-def _all_classes() -> list[type[MobotSettings]]:
+@functools.cache  # what is installed stays as it is while a process runs, and to look costs as much as an import
+def _all_classes() -> tuple[type[MobotSettings], ...]:
     """The announced settings classes of all processes, each once; a process that is not installed is left out."""
     classes: dict[str, type[MobotSettings]] = {"chassis.settings:ChassisSettings": ChassisSettings}
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
@@ -297,7 +299,7 @@ def _all_classes() -> list[type[MobotSettings]]:
                 raise
             continue
         classes[entry.value] = getattr(module, entry.attr)
-    return list(classes.values())
+    return tuple(classes.values())
 
 
 def _readable(cls: type[MobotSettings], error: pydantic.ValidationError) -> Iterator[str]:

@@ -29,6 +29,7 @@ from gateway.settings import GatewaySettings
 from mobot_cli.layout import SERVICES, Layout
 
 EXIT_SETTINGS = 2
+_SETTLE_S = 1.0
 
 
 async def run(line: Lifeline) -> None:
@@ -103,13 +104,18 @@ def _gateway_dialer(secret: str) -> Dialer:
 
 
 def _ready(line: Lifeline) -> None:
+    line.ready()
+    # Not at once: whoever waited for the start comes first.
+    asyncio.get_running_loop().call_later(_SETTLE_S, _settle)
+
+
+def _settle() -> None:
     # What start-up left behind stays for good: the collector need not look through it again at every full collection.
     gc.collect()
     gc.freeze()
     # Mail on its way is no garbage: to look for cycles in it at each 700 objects took a tenth of all time.
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
-    line.ready()
 
 
 def _settings_class(name: str) -> type[ListenSettings]:
