@@ -151,7 +151,11 @@ async def count_foreign(store: MemoryStore, searching: SearchStore, crafted: Cra
                 if serving is not None:
                     probe = Probe(serving, pool[len(asked) % len(pool)])
             query = SearchQuery(wanted, MemoryFilter(), 20, text=asked, mode=mode)
-            found = searching._search(conn, [Scope(bot, crafted.selected())], [probe], query, now)
+            scopes = [Scope(bot, crafted.selected())]
+            # As `search` does: at once where that can be, and otherwise with all the time it takes.
+            found = searching._search(conn, scopes, [probe], query, now, at_once=True)
+            found = found or searching._search(conn, scopes, [probe], query, now)
+            assert found is not None
             yield from ((bot, hit.memory.content.text) for hit in found.hits)
 
     for _ in range(0, queries, AT_ONCE):
