@@ -120,9 +120,14 @@ def add_entries(conn: Connection, namespace: Namespace, entries: Sequence[tuple[
         )
 
 
+def is_due(conn: Connection) -> bool:
+    """Whether there are memories whose postings are not written yet."""
+    return conn.dialect.name == "sqlite" and bool(direct_sql.fetch(conn, _DUE)[0][0])
+
+
 def post_due(conn: Connection) -> None:
     """Writes the postings that are due. In a write."""
-    if conn.dialect.name == "sqlite" and direct_sql.fetch(conn, _DUE)[0][0]:
+    if is_due(conn):
         direct_sql.run(conn, _POST)
         direct_sql.run(conn, _MARK_POSTED)
 

@@ -18,7 +18,7 @@ from memory_service.domain.search import Found, Hit, Scope, SearchQuery
 from memory_service.models import MEMORY, MEMORY_VECTOR
 from memory_service.store import memories, vectors
 from memory_service.store.codec import Row, memory_from_row, micros
-from memory_service.store.fulltext import post_due
+from memory_service.store.fulltext import is_due, post_due
 from memory_service.store.grounds import Ground, Grounds
 from memory_service.store.memories import MemoryRef, load_memories
 from memory_service.store.rows import rows_of_keys
@@ -89,7 +89,7 @@ class SearchStore:
             at_once = await database.glance(lambda conn: self._search(conn, scopes, probes, query, now, at_once=True))
             if at_once is not None:
                 return at_once
-            if await database.glance(lambda conn: self._is_beyond_cache(conn, scopes)):
+            if await database.glance(lambda conn: self._lacks_postings(conn, scopes)):
                 await self._transactions.write(lambda tx: post_due(tx.conn))
         found = await self._transactions.read(lambda conn: self._search(conn, scopes, probes, query, now))
         assert found is not None
@@ -175,10 +175,10 @@ class SearchStore:
 
         return signals_sqlite.find_at_once(conn, self._cache, namespace, wanted, now)
 
-    def _is_beyond_cache(self, conn: Connection, scopes: Sequence[Scope]) -> bool:
-        """Whether the postings in the file are searched, which must be whole then."""
+    def _lacks_postings(self, conn: Connection, scopes: Sequence[Scope]) -> bool:
+        """Whether the postings in the file are searched, and not whole yet."""
         sizes = [read_namespace(conn, scope.bot).live_count for scope in scopes]
-        return max(sizes, default=0) * MEMORY_OF_AN_ENTRY > self._cache_bytes
+        return max(sizes, default=0) * MEMORY_OF_AN_ENTRY > self._cache_bytes and is_due(conn)
 
     def _made_cache(self) -> "IndexCache":
         from memory_service.index.cache import IndexCache

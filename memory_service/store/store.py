@@ -18,7 +18,7 @@ from memory_service.domain.memory import Content, Memory, NewMemory, Purged, Put
 from memory_service.models import LEDGER
 from memory_service.store import block_lists, blocks, grants, ledger, lists, memories, near, puts, stats, sweeps
 from memory_service.store.block_lists import BlockPage
-from memory_service.store.fulltext import post_due
+from memory_service.store.fulltext import is_due, post_due
 from memory_service.store.ledger import PutAnswer, PutShown, Shown, Ticket, show_put
 from memory_service.store.lists import ListQuery, Page, Position
 from memory_service.store.memories import MemoryRef
@@ -75,7 +75,8 @@ class MemoryStore:
     async def near_duplicates(self, reach: Reach, put: Sequence[tuple[Memory, int]]) -> list[list[NearDuplicate]]:
         """For each memory, with how many are wanted at most, those that say nearly the same; the nearest first."""
         now = self._clock.now()
-        await self._write(lambda tx: post_due(tx.conn))
+        if await self._database.glance(is_due):
+            await self._write(lambda tx: post_due(tx.conn))
         return await self._database.read(lambda conn: near.find_near(conn, reach, put, now))
 
     async def put_memories(
