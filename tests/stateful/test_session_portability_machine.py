@@ -195,7 +195,8 @@ def test_a_merge_is_the_same_whatever_the_order_of_its_sources(places):
             logs = []
             for target, keys in ((f"x{at}", sorted(order)), (f"y{at}", order)):
                 if in_use:
-                    await append_to(stub, name(target), message("before", "before"), ensure=True)
+                    for said in ("before", "just before"):
+                        await append_to(stub, name(target), message(said, said), ensure=True)
                 sources = [name(names[key]) for key in keys]
                 request = pb.MergeSessionsRequest(sources=sources, target=name(target))
                 merged = await stub.MergeSessions(request)
