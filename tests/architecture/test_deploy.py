@@ -115,6 +115,20 @@ def test_every_target_names_a_service_and_its_port(resources, compose):
         assert ports[name] == int(port), target
 
 
+def test_every_process_is_told_where_those_are_whom_it_calls(resources, compose):
+    calls = {
+        "session": {"registry"},
+        "memory": {"registry"},
+        "router": {"registry", "session"},
+        "gateway": {"registry", "session", "memory", "router"},
+        "runner": {"registry", "session", "memory", "router"},
+    }
+    for name, callees in calls.items():
+        wanted = {f"MOBOT_{callee.upper()}_TARGET" for callee in callees}
+        assert wanted <= {variable["name"] for variable in containers(resources)[name]["env"]}, name
+        assert wanted <= compose["services"][name]["environment"].keys(), name
+
+
 def test_nothing_runs_as_root_or_may_write_its_image_and_everything_has_bounds(resources):
     for name, deployment in deployments(resources).items():
         pod = deployment["spec"]["template"]["spec"]

@@ -3417,7 +3417,8 @@ export declare const SessionService: GenService<{
   /**
    * ResetSession ends the present transcript and begins a new one, or goes back to a former one. FAILED_PRECONDITION
    * (SESSION_PERSISTENT, SESSION_IS_MAIN); ABORTED (SESSION_CHANGED, ETAG_MISMATCH); NOT_FOUND (TRANSCRIPT_NOT_FOUND). The old transcript stays
-   * readable and sequences go on.
+   * readable and sequences go on. A run at work is not stopped and goes on in the new transcript: whoever wants it stopped
+   * cancels it first (mobot.router.v1 CancelRun), as the gateway's calls and the command line do.
    *
    * @generated from rpc mobot.session.v1.SessionService.ResetSession
    */
