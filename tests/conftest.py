@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 from engines import EmbeddedPostgres, SqliteTemplates
+from hypothesis import HealthCheck, settings
 
 from chassis.clock import FakeClock
+
+pytest_plugins = ("tidiness",)
+
+# How fast examples come is a fact about the machine and about who else uses it.
+settings.register_profile("mobot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mobot")
 
 
 @pytest.fixture

@@ -11,7 +11,15 @@ import pytest
 from harness import APART_LAYOUT, ISOLATED_LAYOUT, Mobot, running
 from stock import StockClient
 
-from benchmarks.openclaw_peer import Installation, install
+from benchmarks.openclaw_peer import Installation, cache, install
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_node_compiles_is_kept() -> Iterator[None]:
+    """In the user's cache it serves the next run too; else each run would leave it in the temporary directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NODE_COMPILE_CACHE", str(cache() / "node-compile-cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import Finished, Mobot, clean_environment, run_command
 
-from benchmarks.openclaw_peer import Installation, cache
+from benchmarks.openclaw_peer import Installation
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class StockClient:
     def environment(self) -> dict[str, str]:
         self.home.mkdir(parents=True, exist_ok=True)
         path = f"{self.installation.node.parent}:{clean_environment(self.home)['PATH']}"
-        compiled = cache() / "node-compile-cache"
-        own = {"OPENCLAW_STATE_DIR": str(self.home / ".openclaw"), "NODE_COMPILE_CACHE": str(compiled)}
-        return {**clean_environment(self.home), "PATH": path, **own}
+        return {**clean_environment(self.home), "PATH": path, "OPENCLAW_STATE_DIR": str(self.home / ".openclaw")}
 
     def configure(self) -> None:
         """Writes the remote gateway into the client's configuration, for commands that take no --url."""

@@ -8,6 +8,7 @@ are two replicas, and the watcher hangs on the one that the calls do not go to.
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,10 +32,17 @@ NUMBERS = st.integers(0, 5)
 
 @cache
 def empty_store() -> tempfile.TemporaryDirectory[str]:
-    """A directory with a store to be copied; it is removed when the process ends."""
+    """A directory with a store to be copied."""
     directory = tempfile.TemporaryDirectory(prefix="mobot-machine-")
     upgrade_database(f"sqlite:///{directory.name}/store.sqlite3", MIGRATIONS)
     return directory
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_store_is_left() -> Iterator[None]:
+    yield
+    empty_store().cleanup()
+    empty_store.cache_clear()
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,13 @@ def empty_store() -> tempfile.TemporaryDirectory[str]:
     directory = tempfile.TemporaryDirectory(prefix="mobot-property-")
     upgrade_database(f"sqlite:///{directory.name}/store.sqlite3", MIGRATIONS)
     return directory
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_store_is_left() -> Iterator[None]:
+    yield
+    empty_store().cleanup()
+    empty_store.cache_clear()
 
 
 class Place:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -131,8 +132,11 @@ class World:
         self._hosts, self._dialers = [], []
         self.router = None
         self.authenticator = Authenticator(SECRET)
+        self._starts = 0
 
     async def start(self):
+        # Not tmp_path: the path of a Unix socket must be short.
+        self._sockets = tempfile.mkdtemp(prefix="mobot-router-")
         self.neighbours = Dialer(
             {"registry": LOCAL, "session": LOCAL}, token=mint_token(SECRET, "services/router"), actor=None
         )
@@ -166,8 +170,8 @@ class World:
             end_watches=router.end_watches,
             close=router.close,
         )
-        self.directory = tempfile.mkdtemp(prefix="mobot-router-")
-        target = f"unix:{self.directory}/r.sock"
+        self._starts += 1
+        target = f"unix:{self._sockets}/{self._starts}.sock"
         listen = () if self.over == "local" else (target,)
         self.host = ServiceHost(
             service, authenticator=self.authenticator, listen=listen, grace_s=0.2, telemetry=Telemetry.off()
@@ -208,6 +212,7 @@ class World:
     async def close(self):
         await self.stop_router()
         await self.neighbours.close()
+        shutil.rmtree(self._sockets)
 
     def stub(self, actor=None, principal="operators/root"):
         token = SECRET if principal == "operators/root" else mint_token(SECRET, principal)
