@@ -82,7 +82,7 @@ def say_addresses(layout: Layout, found: Mapping[str, str]) -> None:
 
 
 def clear(layout: Layout) -> None:
-    """Takes away what only a running mobot needs; where sockets lie outside of the data directory, their place too."""
+    """Takes away what only a running mobot needs, and the place of its sockets where they lie outside of its data."""
     layout.addresses_file.unlink(missing_ok=True)
     if not layout.run_dir.is_relative_to(layout.data_dir):
         shutil.rmtree(layout.run_dir, ignore_errors=True)
