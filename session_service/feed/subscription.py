@@ -141,6 +141,11 @@ class Subscription:
     def has_events(self) -> bool:
         return bool(self._events)
 
+    def is_idle(self, position: int) -> bool:
+        """Whether nothing has come behind `position`: what comes just when the time of a wait is up finds nobody to
+        wake, and must not be passed over by a checkpoint."""
+        return not self._events and self.base <= position
+
     def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], Mapping[int, Session]]:
         """The next events behind position `after`, about 4 MiB at most, and sessions to show with them."""
         events: list[StoredEvent] = []

@@ -131,7 +131,7 @@ class Watch:
             position, caught_up = self._position or 0, self._caught_up
             if position < max(subscription.base, 0 if caught_up else self._goal):
                 frame = await self._replay(position)
-            elif caught_up and not await subscription.wait(self._checkpoint_s):
+            elif caught_up and not await subscription.wait(self._checkpoint_s) and subscription.is_idle(position):
                 frame = Frame(max(position, self._hub.head), checkpoint=True)
             else:
                 frame = await self._live(subscription, position, caught_up=caught_up)
