@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+_PREFIX = "mobot-tests-"
 _ROOM_BYTES = 6 << 30
 # What a native gRPC server that a test killed could not take with it; the next start does (chassis.native_server).
 _OF_THE_KILLED = "pygrpc-native-"
@@ -84,11 +85,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     place = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _place())
-    scratch = tempfile.mkdtemp(prefix="mobot-tests-", dir=place)
+    _sweep(Path(place))
+    scratch = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
     os.chmod(scratch, 0o755)  # the database server runs as another user
     os.environ["TMPDIR"] = tempfile.tempdir = scratch
     tidiness = Tidiness(Path(scratch), patience_s=config.getoption("--tidiness-patience"))
     config.pluginmanager.register(tidiness, "mobot-tidiness")
+
+
+def _sweep(place: Path) -> None:
+    """Removes what runs that were killed could not."""
+    for left in place.glob(f"{_PREFIX}*-*"):
+        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _place() -> str:
