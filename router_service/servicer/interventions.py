@@ -153,8 +153,6 @@ class Interventions:
         part.offer = self._dispatcher.offer(part.session, bot)
         # The answer is the message as it is then; the record says only that it was given.
         await self._operate(request, caller, "resolve", [part], lambda _parts: router_service_pb2.ResolveRunResponse())
-        if part.refusal is not None:
-            raise part.refusal
 
     async def _targets(
         self, request: router_service_pb2.CancelRunRequest, caller: Caller

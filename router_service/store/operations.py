@@ -8,7 +8,7 @@ from chassis.errors import AppError
 from router_service.domain.errors import NotDeadLettered
 from router_service.domain.state import MessageState
 from router_service.models import LEDGER
-from router_service.store.items import GiveUp, Item, Operation
+from router_service.store.items import GiveUp, Item, Operation, Resolve
 from router_service.store.work import Work
 
 
@@ -38,6 +38,9 @@ def operate(work: Work, item: Operation, do: Callable[[Item], None]) -> None:
             return
     for part in item.parts:
         do(part)
+        if isinstance(part, Resolve) and part.refusal is not None:
+            item.refusal = part.refusal  # nothing was done, and a repetition must not be told that it was
+            return
     item.response = item.conclude(item.parts)
     idempotency.remember(
         work.conn,

@@ -158,6 +158,27 @@ async def test_a_decision_brings_the_run_back_with_the_answer_and_its_steps(worl
     await until(lambda: world.sessions.outcomes(A) == {"k": "SUCCEEDED"})
 
 
+async def test_of_many_who_decide_at_once_one_prevails_however_often_the_others_repeat_themselves(stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    await ask(worker, await worker.delivery(), "yes", "no")
+
+    async def decide(number):
+        answer = ("yes", "no")[number % 2]
+        try:
+            message = (await resolve(stub, answer, request_id=f"r{number}")).message
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error).reason
+        assert message.run == "k"
+        return answer
+
+    for _ in range(2):  # who heard nothing says it again
+        told = await asyncio.gather(*map(decide, range(8)))
+        assert sorted(told)[:7] == ["NO_DECISION_PENDING"] * 7
+    (prevailed,) = [each for each in told if each != "NO_DECISION_PENDING"]
+    assert (await worker.delivery()).decision.answer == prevailed
+
+
 async def test_a_bot_does_not_decide_for_itself(world, stub):
     worker = await Worker(stub).start()
     await send(stub, idempotency_key="k")
