@@ -43,8 +43,9 @@ from memory_service.store.vector_store import VectorStore
 MODEL = Model("bench", DIMENSION, "bench-384", "given")
 WHO = "operators/bench"
 PEER = Path(__file__).parent / "peers" / "memory_peer.py"
-OTHERS = ("mem0", "langgraph-sqlite", "langgraph-postgres")
-ROWS = ("add", "embedded", "search-1k", "search-10k", "search-100k", "bots", "process")
+OTHERS = {"chroma": 10_000, "mem0": 1_000, "langgraph-sqlite": 10_000, "langgraph-postgres": 10_000}
+"""The peers, each with how many memories it is given in the row that reports them all."""
+ROWS = ("add", "embedded", "search-1k", "search-10k", "search-100k", "bots", "process", "peers")
 _MEBIBYTE = 1024 * 1024
 _QUERIES = 60
 _CALLERS = 64
@@ -147,6 +148,7 @@ async def run(*, rounds: int, seconds: float, wanted: frozenset[str]) -> Report:
         "search-100k": lambda: _searches(report, rounds, 100_000),
         "bots": lambda: _many_bots(report, rounds),
         "process": lambda: _process(report),
+        "peers": lambda: _peers(report, rounds),
     }
     for name in ROWS:
         if name in wanted:
@@ -169,12 +171,6 @@ async def _adds(report: Report, rounds: int) -> None:
     name = f"add, one a call, {_CALLERS} callers, per s"
     report.against(name, ours_beside, theirs, peer_name="mem0", bound="at least", ratio=5)
     report.against("add, 1,000 a call, per s", ours_many, theirs, peer_name="mem0", bound="at least", ratio=20)
-
-    for peer_name in ("chroma", "langgraph-sqlite", "langgraph-postgres"):
-        async with _peer(peer_name) as peer:
-            await peer.add(20, 1)
-            rates = [_rate(await peer.add(200, 1), 200) for _ in range(rounds)]
-            report.reported("add, one a call, one caller, per s", rates, peer_name=peer_name)
 
 
 async def _embedded(report: Report, rounds: int) -> None:
@@ -210,13 +206,22 @@ async def _searches(report: Report, rounds: int, count: int) -> None:
     else:
         ratio = 1.5 if count == 10_000 else 10.0
         report.against(name, ours, theirs, peer_name="chroma, dense", bound="at most", ratio=ratio)
-    for peer_name in OTHERS if count <= 10_000 else ():
-        of = min(count, 2_000) if peer_name == "mem0" else count  # its adds are slow
-        async with _peer(peer_name) as peer:
-            await peer.add(of, 1_000)
-            await peer.search(99, 20)
-            took = [1e3 * percentile(await peer.search(seed, 20), 0.5) for seed in range(rounds)]
-            report.reported(f"search of {of:,}, p50 ms", took, peer_name=peer_name)
+
+
+async def _peers(report: Report, rounds: int) -> None:
+    """Each peer alone: one by one, and searched when it has a thousand and when it has many."""
+    for name, most in OTHERS.items():
+        async with _peer(name) as peer:
+            await peer.add(20, 1)
+            rates = [_rate(await peer.add(50, 1), 50) for _ in range(rounds)]
+            report.reported("add, one a call, one caller, per s", rates, peer_name=name)
+            count = 20 + 50 * rounds
+            for of in sorted({1_000, most}):
+                await peer.add(max(0, of - count), 500)
+                count = max(of, count)
+                await peer.search(99, 20)
+                took = [1e3 * percentile(await peer.search(seed, 20), 0.5) for seed in range(rounds)]
+                report.reported(f"search of {count:,}, p50 ms", took, peer_name=name)
 
 
 async def _many_bots(report: Report, rounds: int, bots: int = 1_000, memories: int = 1_000) -> None:
