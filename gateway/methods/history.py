@@ -1,7 +1,7 @@
 """Reading a transcript the way clients page through it: from its end, by limit and offset, within a size."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc.aio
@@ -40,8 +40,10 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         return {**_empty(services, name), "pendingInputs": await _pending_inputs(services, name)}
     if _is_deleted(session):
         return {**_empty(services, name), "pendingInputs": pending}
+    shown, held = _without_answers_to_come(session, events)
+    total -= len(held)
     messages = _within(
-        transcript.messages_of(events), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
+        transcript.messages_of(shown), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
     )
     end = offset + len(messages)
     answer: dict[str, object] = {
@@ -50,7 +52,7 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         "messages": messages,
         "hasMore": end < total,
         "totalMessages": total,
-        "deltaCursor": _cursor(session),
+        "deltaCursor": _cursor(session, held),
         "pendingInputs": pending,
         "defaults": services.bots.defaults(),
         "sessionInfo": _info(services, session),
@@ -59,7 +61,7 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         answer["nextOffset"] = end
     if "thinkingLevel" in session.overrides:
         answer["thinkingLevel"] = session.overrides["thinkingLevel"]
-    answer |= _in_flight(services, session)
+    answer |= _in_flight(services, session, held)
     return answer
 
 
@@ -109,9 +111,10 @@ async def _changes_since(services: Services, name: SessionName, cursor: str) -> 
     session = response.session
     if session.uid != uid or _is_deleted(session) or response.next_page_token:
         return {"kind": "reset"}
+    shown, held = _without_answers_to_come(session, response.events)
     rows = [
         frames.dump(transcript.envelope_of(event, message))
-        for event in response.events
+        for event in shown
         if (message := transcript.message_of(event)) is not None
     ]
     if sum(map(len, rows)) > _MAX_BYTES:
@@ -119,10 +122,10 @@ async def _changes_since(services: Services, name: SessionName, cursor: str) -> 
     return {
         "kind": "delta",
         "messages": [orjson.Fragment(row) for row in rows],
-        "deltaCursor": _cursor(session),
+        "deltaCursor": _cursor(session, held),
         "sessionInfo": _info(services, session),
         "pendingInputs": await _pending_inputs(services, name),
-        **_in_flight(services, session),
+        **_in_flight(services, session, held),
     }
 
 
@@ -189,8 +192,25 @@ def _shortened(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else text[:max_chars] + "\n...(truncated)..."
 
 
-def _cursor(session: session_pb2.Session) -> str:
-    return f"{session.uid}:{session.last_sequence}"
+def _without_answers_to_come(
+    session: session_pb2.Session, events: Iterable[event_pb2.Event]
+) -> tuple[list[event_pb2.Event], list[event_pb2.Event]]:
+    """The rows to show, and the answers of runs that have not ended.
+
+    Such an answer comes with the end of its run. A client that reads it here too, because it connected in between, as
+    after a restart, shows it twice.
+    """
+    to_come = {f"run/{run}/reply" for run in session.active_runs}
+    shown: list[event_pb2.Event] = []
+    held: list[event_pb2.Event] = []
+    for event in events:
+        (held if event.id in to_come else shown).append(event)
+    return shown, held
+
+
+def _cursor(session: session_pb2.Session, held: Sequence[event_pb2.Event]) -> str:
+    last = min((event.sequence - 1 for event in held), default=session.last_sequence)
+    return f"{session.uid}:{last}"
 
 
 def _is_deleted(session: session_pb2.Session) -> bool:
@@ -202,11 +222,12 @@ def _info(services: Services, session: session_pb2.Session) -> dict[str, object]
     return {**shapes.resolved_model(session, services.bots.model(agent_of(session.name))), **row}
 
 
-def _in_flight(services: Services, session: session_pb2.Session) -> dict[str, object]:
+def _in_flight(services: Services, session: session_pb2.Session, held: Sequence[event_pb2.Event]) -> dict[str, object]:
     if not session.active_runs:
         return {}
     run = session.active_runs[0]
-    return {"inFlightRun": {"runId": run, "text": services.streams.text_of_run(run)}}
+    written = next((transcript.text_of(event.message.parts) for event in held if event.run == run), "")
+    return {"inFlightRun": {"runId": run, "text": written or services.streams.text_of_run(run)}}
 
 
 def _empty(services: Services, name: SessionName) -> dict[str, object]:
