@@ -45,6 +45,8 @@ class Attachment:
         self.window = window
         self.in_flight = 0
         self.draining = False
+        # Its row is written: before, no row does not mean that a newer stream took its place.
+        self.recorded = False
         self.pull_lease_us = pull_lease_us
         self.live: dict[str, LiveLease] = {}
         self._lease_expire_us = lease_expire_us

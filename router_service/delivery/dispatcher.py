@@ -186,6 +186,7 @@ class Dispatcher:
         try:
             await self._bots.refresh(hello.bots)
             leases = await self._store.attach(hello.worker, attachment.id, self._store.now_us() + self._lease_us)
+            attachment.recorded = True
             self._check_newest(attachment)
             self.room.add(attachment)
             confirmed = self._adopt(attachment, leases, hello.held)

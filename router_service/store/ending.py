@@ -35,6 +35,7 @@ _END: Final = (
 _RETRY: Final = (
     "id",
     "state",
+    "end_time",
     "rank",
     "error_reason",
     "error_message",
@@ -180,6 +181,7 @@ def retry(
         (
             message.message_id,
             int(MessageState.QUEUED),
+            work.now_us,
             RETRY_RANK,
             error_reason or None,
             error_message or None,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select
 
 from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, RetryingRun
 from router_service.domain.state import TERMINAL, MessageState
@@ -74,6 +74,14 @@ def due_messages(conn: Connection, now_us: int, limit: int) -> tuple[list[tuple[
 def waiting_for_us(conn: Connection) -> list[tuple[str, str]]:
     """(id, session) of messages that wait for a time that the router itself has set: a retry, the end of a grace."""
     ours = select(_M.id, _M.session).where(_M.due_time.is_not(None), _M.state.in_((2, 3, 4)))
+    return [(row.id, row.session) for row in conn.execute(ours.order_by(_M.due_time))]
+
+
+def set_by_a_clock_ahead(conn: Connection, now_us: int) -> list[tuple[str, str]]:
+    """(id, session) of messages that wait for a time that the router has set at a time that is still to come."""
+    retry = and_(_M.state == 2, _M.next_attempt_time.is_not(None), _M.attempts > 0, _M.end_time > now_us)
+    grace = and_(_M.state.in_((3, 4)), _M.cancel_time > now_us)
+    ours = select(_M.id, _M.session).where(_M.due_time.is_not(None), or_(retry, grace))
     return [(row.id, row.session) for row in conn.execute(ours.order_by(_M.due_time))]
 
 

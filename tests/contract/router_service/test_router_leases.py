@@ -1,6 +1,7 @@
 """Leases: credit, fencing, expiry, and workers that come back."""
 
 import asyncio
+from datetime import timedelta
 
 import grpc
 import grpc.aio
@@ -314,3 +315,43 @@ async def test_a_clock_that_is_set_back_takes_no_lease_from_a_worker_that_is_the
     await world.advance(60)
     assert not (await worker.complete(delivery)).HasField("refusal")
     assert worker.deliveries.empty()
+
+
+async def put_back(worker, delivery, seconds):
+    failure = message_pb2.Failure(run=delivery.message.run, epoch=delivery.epoch, retryable=True)
+    failure.retry_delay.seconds = seconds
+    await worker.send(failures=[failure])
+    await worker.settlement()
+
+
+async def test_a_clock_that_was_ahead_until_a_restart_delays_no_retry(world, stub):
+    world.clock.advance(timedelta(hours=1))
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    await put_back(worker, await worker.delivery(), 20)
+    await world.stop_router()
+    world.clock.advance(timedelta(hours=-1))
+    await world.start_router()
+    back = await Worker(world.stub()).start()
+    again = await back.delivery()
+    assert (again.message.run, again.attempt) == ("k", 2)
+    # A wait that the worker has asked for, by a clock that is right, outlives a restart.
+    await put_back(back, again, 1800)
+    await world.restart()
+    late = await Worker(world.stub()).start()
+    await world.advance(60)
+    assert late.deliveries.empty()
+    await world.advance(1800)
+    assert (await late.delivery()).attempt == 3
+
+
+async def test_a_stream_that_is_being_attached_is_not_taken_for_a_replaced_one(world, stub):
+    workers = []
+    for number in range(10):
+        attaching = asyncio.create_task(Worker(stub, name=f"workers/w{number}").start())
+        while not attaching.done():
+            await world.advance(60)  # long enough for each tick to renew the streams
+        workers.append(attaching.result())
+    await world.advance(60)
+    assert [worker.error for worker in workers] == [None] * 10
+    assert len(world.router._dispatcher.current_attachments()) == 10
