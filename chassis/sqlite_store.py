@@ -26,6 +26,8 @@ from chassis.writer_lanes import ThreadLane
 T = TypeVar("T")
 
 _READERS = 4
+# Reads on the loop before everybody else has a turn: whoever reads again and again would else stop all others.
+_GLANCES = 8
 _BUSY_TIMEOUT_S = 5.0
 _CACHED_STATEMENTS = 512
 
@@ -49,6 +51,8 @@ class SqliteStore:
         self._read_engine = _engine(path, _READER_PRAGMAS, begin="BEGIN")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-reader")
         self._reader_state = threading.local()
+        # Since the loop last came round.
+        self._glances = 0
         self._read_connections: list[Connection] = []
         self.writer = GroupWriter(ThreadLane(self._write_engine, self._handover, hook=hook), max_queued=max_queued)
 
@@ -70,7 +74,15 @@ class SqliteStore:
             self._handover.end()
 
     async def glance(self, function: Callable[[Connection], T]) -> T:
+        if not self._glances:
+            self._loop.call_soon(self._turn)
+        self._glances += 1
+        if self._glances > _GLANCES:
+            await asyncio.sleep(0)
         return self._snapshot(function)
+
+    def _turn(self) -> None:
+        self._glances = 0
 
     async def close(self) -> None:
         await self.writer.close()

@@ -217,3 +217,12 @@ async def test_a_glance_sees_what_was_committed_and_cannot_write(notebook):
             lambda conn: conn.execute(insert(NOTES), {"book": "main", "sequence": 9, "body": b""})
         )
     assert await notebook.database.glance(lambda conn: conn.scalar(count)) == 1
+
+
+async def test_glances_without_end_leave_others_their_turns(notebook):
+    count = select(func.count()).select_from(NOTES)
+    written = asyncio.create_task(notebook.database.writer.submit(notebook.note, 1))
+    async with asyncio.timeout(60):
+        while not await notebook.database.glance(lambda conn: conn.scalar(count)):
+            pass
+    await written
