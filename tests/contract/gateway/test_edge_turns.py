@@ -338,6 +338,28 @@ async def test_what_waits_and_what_runs_is_shown(edge):
     assert running["agentsList"]["agents"][0]["model"] == {"primary": "mobot/echo"}
 
 
+async def test_an_answer_is_read_once_its_run_has_ended(edge):
+    edge.world.answers = False
+    async with edge.client() as client:
+        await send(client)
+        message = edge.world.messages["run-1"]
+        edge.world.start_turn(message)
+        edge.world.say(message, "done")
+        # As a client that connects anew just now: the answer is still to come to it, with the end of the run.
+        before = await client.call("chat.history", {"sessionKey": A})
+        edge.world.finish(message, session_pb2.RUN_OUTCOME_SUCCEEDED)
+        await client.final("run-1")
+        since = await client.call("chat.history", {"sessionKey": A, "cursor": before["deltaCursor"]})
+        after = await client.call("chat.history", {"sessionKey": A})
+
+    assert [row["role"] for row in before["messages"]] == ["user"]
+    assert before["totalMessages"] == 1
+    assert before["inFlightRun"] == {"runId": "run-1", "text": "done"}
+    assert [row["message"]["role"] for row in since["messages"]] == ["assistant"]
+    assert [row["role"] for row in after["messages"]] == ["user", "assistant"]
+    assert "inFlightRun" not in after
+
+
 async def test_pictures_travel_with_a_message(edge):
     attachment = {"type": "image", "mimeType": "image/png", "fileName": "a.png", "content": "aGVsbG8="}
     async with edge.client() as client:
