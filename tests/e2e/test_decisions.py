@@ -91,9 +91,17 @@ async def answer_on_the_socket(mobot: Mobot, run: str, answer: str) -> Any:
         return await client.call("mobot.runs.resolve", {"run": run, "decision": {"answer": answer}})
 
 
-def test_people_decide_about_a_tool_whose_worker_was_killed(default_mobot: Mobot, tmp_path: Path) -> None:
-    mobot, ways = default_mobot, ("console", "rest", "socket")
-    assert run_mobot(mobot, "bots", "create", "payer", "--brain", "worker").code == 0
+@pytest.fixture
+def mobot(default_mobot: Mobot) -> Iterator[Mobot]:
+    """One that others use too, with the bot `payer` for as long as the test runs."""
+    assert run_mobot(default_mobot, "bots", "create", "payer", "--brain", "worker").code == 0
+    yield default_mobot
+    assert run_mobot(default_mobot, "bots", "delete", "payer", "--yes").code == 0
+    wait_for(lambda: "payer" not in run_mobot(default_mobot, "bots", "list").out, "the end of the bot", PATIENCE_S)
+
+
+def test_people_decide_about_a_tool_whose_worker_was_killed(mobot: Mobot, tmp_path: Path) -> None:
+    ways = ("console", "rest", "socket")
     with working(mobot, tmp_path) as worker:
         for way in ways:
             sent = run_mobot(mobot, "send", f"payer/{way}", way, "--no-wait", "--key", f"pay-{way}")

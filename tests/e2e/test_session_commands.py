@@ -37,7 +37,7 @@ def test_a_template_is_kept_used_changed_and_deleted(mobot: Mobot, word: str) ->
     assert word in run_mobot(mobot, "sessions", "templates", "list").out
     assert run_mobot(mobot, "sessions", "templates", "show", word).json()["opening"] == "Good morning."
     assert run_mobot(mobot, "sessions", "templates", "delete", word).code == 0
-    missing = run_mobot(mobot, "sessions", "create", "main", "--template", word)
+    missing = run_mobot(mobot, "sessions", "create", f"main/{word}-too", "--template", word)
     assert missing.code == 1
     assert "TEMPLATE_NOT_FOUND" in missing.err
 

@@ -189,8 +189,9 @@ async def test_usage_is_reported_in_the_clients_shape(real):
         wrong = await client.refusal("sessions.usage", {"startDate": "2026-13-01"})
         turned = await client.refusal("sessions.usage", {"startDate": "2026-02-02", "endDate": "2026-02-01"})
 
-    assert [row["key"] for row in report["sessions"]] == ["agent:helper:b", "agent:main:a"]
-    assert report["aggregates"]["messages"]["total"] == report["sessions"][1]["usage"]["messageCounts"]["total"] == 2
+    rows = {row["key"]: row for row in report["sessions"]}
+    assert sorted(rows) == ["agent:helper:b", "agent:main:a"]
+    assert report["aggregates"]["messages"]["total"] == rows["agent:main:a"]["usage"]["messageCounts"]["total"] == 2
     assert [day["messages"] for day in report["aggregates"]["daily"]] == [2]
     assert [row["key"] for row in one["sessions"]] == ["agent:main:a"]
     assert one["totals"] == report["totals"]
