@@ -1,8 +1,9 @@
-"""A server whose HTTP/2 runs in Rust, outside the interpreter's lock: for plain TCP, where `mobot[fast]` is installed.
+"""A server whose HTTP/2 runs in Rust, outside the interpreter's lock: for plain TCP, with `mobot[fast]`, where chosen.
 
-It takes the same servicers and interceptors as grpc.aio's and costs a tenth of its CPU for a unary call or a frame of a
-server stream. Calls with streaming requests it hands to a grpc.aio server behind it. TLS it does not speak; for Unix
-sockets, whose callers mostly stream, it would be a detour.
+It takes the same servicers and interceptors as grpc.aio's and costs a tenth of its CPU for a unary call. Calls with
+streaming requests it hands to a grpc.aio server behind it. TLS it does not speak; for Unix sockets, whose callers
+mostly stream, it would be a detour. A server stream whose reader is behind holds one of the loop's threads until the
+reader goes on.
 """
 
 import importlib

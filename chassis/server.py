@@ -85,7 +85,7 @@ class ServiceHost:
         credentials: grpc.ServerCredentials | None = None,
         ready_interval_s: float = READY_INTERVAL_S,
         listen_setting: str | None = None,
-        grpc_front: GrpcFront = "auto",
+        grpc_front: GrpcFront = "aio",
     ) -> None:
         """`listen`: "127.0.0.1:50051", "unix:/path"; port 0 chooses a free one; none means local calls only.
 

@@ -88,9 +88,9 @@ class ChassisSettings(MobotSettings):
     )
 
     grpc_front: Literal["auto", "native", "aio"] = Field(
-        "auto",
-        description="Who serves gRPC on TCP without TLS: `native` (needs `mobot[fast]`), `aio` (grpcio), `auto`: "
-        "native where it is installed.",
+        "aio",
+        description="Who serves gRPC on TCP without TLS: `aio` (grpcio), `native` (needs `mobot[fast]`; see ADR 14 for "
+        "its limit), `auto`: native where it is installed.",
     )
     metrics_token: SecretStr | None = Field(
         None,
