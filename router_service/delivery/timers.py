@@ -104,17 +104,17 @@ class Timers:
 
     async def _follow_clock(self, now_us: int) -> None:
         """What waits for a time that we have set would wait longer by as much as the clock was set back."""
-        back_us, first, self._seen_us = self._seen_us - now_us, not self._seen_us, now_us
-        if first:  # nobody has seen how far the clock went while no router ran, but the rows tell
+        seen_us, self._seen_us = self._seen_us, now_us
+        if not seen_us:  # nobody has seen how far the clock went while no router ran, but the rows tell
             waiting = await self._store.read(partial(reads.set_by_a_clock_ahead, now_us=now_us + _SET_BACK_US))
-            if not waiting:
-                return
-        elif back_us < _SET_BACK_US:
-            return
-        else:
+            if waiting:
+                _log.warning("the clock was set back before the start", extra={"hurried": len(waiting)})
+        elif seen_us - now_us >= _SET_BACK_US:
             self._reap_from_us = min(self._reap_from_us, now_us + self._lease_us)
             waiting = await self._store.read(reads.waiting_for_us)
-        _log.warning("the clock was set back", extra={"seconds": max(0, back_us) / 1e6, "hurried": len(waiting)})
+            _log.warning("the clock was set back", extra={"seconds": (seen_us - now_us) / 1e6, "hurried": len(waiting)})
+        else:
+            return
         for start in range(0, len(waiting), _PAGE):
             await self._post_due(waiting[start : start + _PAGE], hurry=True)
 
