@@ -51,6 +51,7 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         log = logfile.open_for_append(spec.log_file)
+        log_start = os.fstat(log).st_size  # now: a process that ends at once has said why before its start is seen
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
@@ -65,7 +66,6 @@ class Child:
             ours.close()
             raise
         finally:
-            log_start = os.fstat(log).st_size
             os.close(log)
             theirs.close()
         return cls(spec, process, ours, log_start)
