@@ -41,6 +41,8 @@ class Connection:
         self._slots = asyncio.Semaphore(limits.max_requests)
         self._running: set[asyncio.Task[None]] = set()
         self._ended = False
+        # The writer waits for something to write: what is sent now goes past nothing.
+        self._idle = False
         self._closed = asyncio.Event()
 
     # Sending. None of these wait; a socket that cannot keep up is closed instead.
@@ -61,6 +63,9 @@ class Connection:
 
     def respond(self, frame: bytes) -> None:
         if not self._ended:
+            # An answer with nothing before it need not wait for the writer's turn among all that its request set going.
+            if self._idle and self._outbox.is_empty and self._socket.send_now(frame):
+                return
             try:
                 self._outbox.put_response(frame)
             except SlowConsumer as slow:
@@ -117,7 +122,9 @@ class Connection:
     async def _write(self) -> None:
         try:
             while True:
+                self._idle = True
                 item: bytes | Goodbye | None = await self._outbox.take()
+                self._idle = False
                 ready: list[bytes] = []
                 size = 0
                 while isinstance(item, bytes):

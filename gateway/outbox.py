@@ -107,6 +107,10 @@ class Outbox:
     _event_seq: int = 0
     _second_half: bytes | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._queue and self._second_half is None
+
     def put_response(self, frame: bytes) -> None:
         self._append(frame, len(frame))
 

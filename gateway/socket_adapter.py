@@ -40,6 +40,9 @@ class Socket(Protocol):
     async def send(self, frames: Sequence[bytes]) -> None:
         """Writes text frames of UTF-8 at once; waits while the peer does not read. Raises SocketClosed."""
 
+    def send_now(self, frame: bytes) -> bool:
+        """Writes one text frame if the peer reads and nothing waits before it; otherwise False, and nothing is sent."""
+
     async def close(self, code: int, reason: str) -> None:
         """Says goodbye after what was sent. Never raises."""
 
@@ -89,6 +92,16 @@ class GatewayWebSocketProtocol(WebSocketsSansIOProtocol):
             raise SocketClosed(1006) from None
         self.transport.write(b"".join(self.conn.data_to_send()))
 
+    def send_now(self, frame: bytes) -> bool:
+        if not self.writable.is_set() or self.close_sent or self.disconnected:
+            return False
+        try:
+            self.conn.send_text(frame)
+        except InvalidState:  # the peer has begun to close
+            return False
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
+
     def fail(self, code: int, reason: str) -> None:
         if self.close_sent or self.transport.is_closing():
             self.transport.abort()
@@ -130,6 +143,9 @@ class UvicornSocket:
 
     async def send(self, frames: Sequence[bytes]) -> None:
         await self._transport.send_frames(frames)
+
+    def send_now(self, frame: bytes) -> bool:
+        return self._transport.send_now(frame)
 
     async def close(self, code: int, reason: str) -> None:
         if self._transport.close_sent or self._transport.disconnected:
