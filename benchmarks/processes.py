@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 import psutil
 
 from benchmarks.guard import guard
+
+# The kernel counts in hundredths of a second.
+_REST_WINDOW_S = 0.25
+_REST_SHARE = 0.085
 
 
 def free_port() -> int:
@@ -52,6 +57,22 @@ def cpu_seconds(pid: int) -> float:
             times = process.cpu_times()
             total += times.user + times.system
     return total
+
+
+async def at_rest(pid: int, *, patience_s: float = 30.0) -> None:
+    """Returns when the tree has next to nothing to do, or after `patience_s`, which is told.
+
+    What one side still tidies up after its round (compiling, collecting, folding a log) would be paid for by the other.
+    """
+    deadline = time.monotonic() + patience_s
+    before = cpu_seconds(pid)
+    while time.monotonic() < deadline:
+        await asyncio.sleep(_REST_WINDOW_S)  # a share of time needs some time
+        now = cpu_seconds(pid)
+        if now - before <= _REST_SHARE * _REST_WINDOW_S:
+            return
+        before = now
+    say(f"{pid} is still busy after {patience_s:g} s: measuring beside it")
 
 
 async def launch(*arguments: str, **options: Any) -> asyncio.subprocess.Process:

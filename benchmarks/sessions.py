@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.mobot_under_test import TOKEN, Mobot, demo_bots, mobot_up
 from benchmarks.openclaw_peer import TOKEN as PEER_TOKEN
 from benchmarks.openclaw_peer import openclaw_up
-from benchmarks.processes import cpu_seconds, rss_mb, say
+from benchmarks.processes import at_rest, cpu_seconds, rss_mb, say
 from benchmarks.report import Report, median, percentile
 from benchmarks.session_load import SessionCalls, many_watches, name_of, session_stub
 from benchmarks.web_client import WebClient
@@ -79,7 +79,10 @@ async def _calls(stack: contextlib.AsyncExitStack, directory: Path) -> SessionCa
 
 
 async def _peer(report: Report, directory: Path, *, rounds: int) -> None:
-    """The same requests through the WebSocket, with as many sessions stored on both sides."""
+    """The same requests through the WebSocket, with as many sessions stored on both sides.
+
+    Each round waits until the other side has finished what it does after its answers.
+    """
     async with contextlib.AsyncExitStack() as stack:
         mobot = await stack.enter_async_context(mobot_up(directory / "web", with_bot=False))
         await demo_bots(mobot)
@@ -91,12 +94,19 @@ async def _peer(report: Report, directory: Path, *, rounds: int) -> None:
         peer = await stack.enter_async_context(openclaw_up(peer_directory, sessions=STORED_SESSIONS))
         theirs = await stack.enter_async_context(WebClient(peer.url, PEER_TOKEN))
         for title, request, bound in _REQUESTS:
+            for client in (ours, theirs):
+                await _web_p50_ms(client, request, PEER_CALLS_PER_ROUND)  # neither side meets a kind of call cold
             both: tuple[list[float], list[float]] = ([], [])
             for number in range(rounds):
                 say(f"{title}, round {number + 1} of {rounds}")
-                for client, into, times in random.sample(
-                    [(ours, both[0], CALLS_PER_ROUND), (theirs, both[1], PEER_CALLS_PER_ROUND)], 2
+                for client, other_pid, into, times in random.sample(
+                    [
+                        (ours, peer.pid, both[0], CALLS_PER_ROUND),
+                        (theirs, mobot.pid, both[1], PEER_CALLS_PER_ROUND),
+                    ],
+                    2,
                 ):
+                    await at_rest(other_pid)
                     into.append(await _web_p50_ms(client, request, times))
             if bound == "rate":
                 report.against(
