@@ -153,7 +153,8 @@ def _key(number: int) -> str:
 
 
 def _patched(number: int) -> tuple[str, dict[str, object]]:
-    return "sessions.patch", {"key": _key(number), "unread": random.random() < 0.5}
+    # Seldom what it is already: a change, not the answer that there is none.
+    return "sessions.patch", {"key": _key(number), "category": f"group {random.randrange(30)}"}
 
 
 _REQUESTS: tuple[tuple[str, Callable[[int], tuple[str, dict[str, object]]], str], ...] = (

@@ -35,10 +35,12 @@ _COMPANY = 3
 _BUSY_SHARE = 0.4
 _PACE_S = 0.008
 
-# A commit that takes the loop longer than this is followed by commits in the thread, for so many times its length: so
-# the loop stands still for slow flushes a hundredth of its time at most.
+# The loop stands still for flushes that take longer than _QUICK_S a hundredth of its time at most: a bucket of so many
+# seconds, which fills at that rate. While it is empty the thread commits. One slow flush among many quick ones, as every
+# disk has them, thus changes nothing.
 _QUICK_S = 0.002
-_RARITY = 100
+_SLOW_SHARE = 0.01
+_SLOW_BUCKET_S = 0.02
 # SQLite would fold its log into the file within a commit. The thread does it, after so many items or transactions and
 # when nothing waits; when always something waits, after twice as many.
 _FOLD_ITEMS = 4_000
@@ -92,7 +94,7 @@ class ThreadLane:
     def __init__(
         self, engine: Engine, handover: Handover, *, hook: CommitHook | None = None, quick_s: float = _QUICK_S
     ) -> None:
-        """`quick_s`: the longest commit after which the loop may commit again. With a `hook` the thread commits."""
+        """`quick_s`: the longest commit that is no standstill of the loop. With a `hook` the thread commits."""
         self._engine = engine
         self._handover = handover
         self._hook = hook
@@ -103,8 +105,8 @@ class ThreadLane:
         self._stopping = False
         self._conn: Connection | None = None
         self._begun_s = self._begun_cpu_s = 0.0
-        # When the loop may commit itself again.
-        self._flush_after_s = 0.0
+        # How long the loop may yet stand still for slow flushes, and when that was reckoned.
+        self._patience_s, self._reckoned_s = _SLOW_BUCKET_S, 0.0
         # Since the log was folded into the file.
         self._items = self._transactions = 0
 
@@ -162,7 +164,13 @@ class ThreadLane:
         return share >= 2 or (share >= 1 and not self._source.queued)
 
     def _may_flush(self) -> bool:
-        return self._hook is None and self._loop.time() >= self._flush_after_s
+        if self._hook is not None:
+            return False
+        if self._patience_s <= 0:
+            now_s = self._loop.time()
+            self._patience_s += _SLOW_SHARE * (now_s - self._reckoned_s)
+            self._reckoned_s = now_s
+        return self._patience_s > 0
 
     def _flush(self, conn: Connection, entries: list[Entry], handled: list[list[Any]]) -> None:
         """Commits on the loop: where the disk is quick, that takes less time than a thread and back."""
@@ -170,7 +178,9 @@ class ThreadLane:
         _write(conn, entries, None, handled)
         ended_s = self._loop.time()
         if ended_s - began_s > self._quick_s:
-            self._flush_after_s = ended_s + _RARITY * (ended_s - began_s)
+            gained_s = _SLOW_SHARE * (began_s - self._reckoned_s)
+            self._patience_s = min(self._patience_s + gained_s, _SLOW_BUCKET_S) - (ended_s - began_s)
+            self._reckoned_s = ended_s
         self._settled(entries)
 
     def _main(self) -> None:

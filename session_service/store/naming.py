@@ -1,14 +1,16 @@
 """Labels and groups: which of them a session may have."""
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import Select, bindparam, func, insert, select, text
 
 from session_service.domain import errors
 from session_service.domain.label import label_key, label_skeleton
 from session_service.domain.session import Provenance, Session, SessionState
 from session_service.models import NAMED_SESSIONS, SESSION, SESSION_GROUP
+from session_service.store.sql import Shapes
 from session_service.store.transaction import Transaction
 
 _named = text(NAMED_SESSIONS)
+_shapes = Shapes()
 
 
 def check_label(tx: Transaction, bot: str, name: str, label: str) -> None:
@@ -20,11 +22,10 @@ def check_label(tx: Transaction, bot: str, name: str, label: str) -> None:
     """
     if not label:
         return
-    others = select(SESSION.c.name).where(SESSION.c.bot == bot, SESSION.c.name != name).limit(1)
-    holder = tx.conn.execute(others.where(SESSION.c.label_key == label_key(label))).scalar()
+    holder = _other(tx, bot, name, "label_key", label_key(label))
     if holder is not None:
         raise errors.LabelInUse(label, holder)
-    double = tx.conn.execute(others.where(SESSION.c.label_skeleton == label_skeleton(label))).scalar()
+    double = _other(tx, bot, name, "label_skeleton", label_skeleton(label))
     if double is not None:
         raise errors.LabelConfusable(label, "", f"looks like the label of {double}", session=double)
 
@@ -60,7 +61,22 @@ def counts_when_active(session: Session) -> bool:
 
 def know_group(tx: Transaction, group: str) -> None:
     """A group that a session names for the first time is put behind the others."""
-    if not group or tx.conn.execute(select(SESSION_GROUP.c.name).where(SESSION_GROUP.c.name == group)).scalar():
+    if not group or _shapes.fetch(tx.conn, "group", _group, {"group": group}):
         return
     last = tx.conn.execute(select(func.max(SESSION_GROUP.c.position))).scalar()
     tx.conn.execute(insert(SESSION_GROUP), {"name": group, "position": 0 if last is None else last + 1})
+
+
+def _other(tx: Transaction, bot: str, name: str, column: str, value: str) -> str | None:
+    """Another session of the bot that has the value."""
+
+    def statement() -> Select[tuple[str]]:
+        of_bot = select(SESSION.c.name).where(SESSION.c.bot == bindparam("bot"), SESSION.c.name != bindparam("name"))
+        return of_bot.where(SESSION.c[column] == bindparam("value")).limit(1)
+
+    rows = _shapes.fetch(tx.conn, column, statement, {"bot": bot, "name": name, "value": value})
+    return str(rows[0][0]) if rows else None
+
+
+def _group() -> Select[tuple[str]]:
+    return select(SESSION_GROUP.c.name).where(SESSION_GROUP.c.name == bindparam("group"))
