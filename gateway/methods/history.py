@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
@@ -16,11 +17,23 @@ from mobot.router.v1 import router_service_pb2 as router_api
 from mobot.session.v1 import event_pb2, session_pb2
 from mobot.session.v1 import session_service_pb2 as session_api
 
-_DEFAULT_LIMIT = 200
+DEFAULT_LIMIT = 200
+"""Rows that are read when nobody says how many."""
 _PAGE_SIZE = 1_000
 # Less than a frame may hold, with room for the rest of the answer.
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_PENDING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Rows oldest first, and the answers that are held back. `read` rows were read for it; are there `more`?"""
+
+    session: session_pb2.Session
+    events: list[event_pb2.Event]
+    held: list[event_pb2.Event]
+    read: int
+    more: bool
 
 
 async def read_history(services: Services, name: SessionName, given: Mapping[str, Any]) -> dict[str, object]:
@@ -29,21 +42,19 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
     cursor = given.get("cursor")
     if cursor:
         return await _changes_since(services, name, cursor)
-    limit, offset = given.get("limit") or _DEFAULT_LIMIT, given.get("offset") or 0
+    limit, offset = given.get("limit") or DEFAULT_LIMIT, given.get("offset") or 0
     try:
-        (events, total, session), pending = await asyncio.gather(
-            _newest(services, name, limit, offset), _pending_inputs(services, name)
-        )
+        page, pending = await asyncio.gather(_newest(services, name, limit, offset), _pending_inputs(services, name))
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
         return {**_empty(services, name), "pendingInputs": await _pending_inputs(services, name)}
+    session = page.session
     if _is_deleted(session):
         return {**_empty(services, name), "pendingInputs": pending}
-    shown, held = _without_answers_to_come(session, events)
-    total -= len(held)
+    total = await _total(services, name, page)
     messages = _within(
-        transcript.messages_of(shown), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
+        transcript.messages_of(page.events), min(given.get("maxBytes") or _MAX_BYTES, _MAX_BYTES), given.get("maxChars")
     )
     end = offset + len(messages)
     answer: dict[str, object] = {
@@ -52,7 +63,7 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         "messages": messages,
         "hasMore": end < total,
         "totalMessages": total,
-        "deltaCursor": _cursor(session, held),
+        "deltaCursor": _cursor(session, page.held),
         "pendingInputs": pending,
         "defaults": services.bots.defaults(),
         "sessionInfo": _info(services, session),
@@ -61,36 +72,58 @@ async def read_history(services: Services, name: SessionName, given: Mapping[str
         answer["nextOffset"] = end
     if "thinkingLevel" in session.overrides:
         answer["thinkingLevel"] = session.overrides["thinkingLevel"]
-    answer |= _in_flight(services, session, held)
+    answer |= _in_flight(services, session, page.held)
     return answer
 
 
-async def _newest(
-    services: Services, name: SessionName, limit: int, offset: int
-) -> tuple[list[event_pb2.Event], int, session_pb2.Session]:
-    """Rows `offset` to `offset + limit` counted from the end, oldest first; how many there are; the session."""
+async def read_messages(services: Services, name: SessionName, limit: int) -> list[dict[str, Any]]:
+    """The newest `limit` rows, oldest first, and nothing around them: the same rows that chat.history gives."""
+    try:
+        page = await _newest(services, name, limit, 0)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return []
+    return [] if _is_deleted(page.session) else transcript.messages_of(page.events)
+
+
+async def _newest(services: Services, name: SessionName, limit: int, offset: int) -> _Page:
+    """Rows `offset` to `offset + limit` counted from the end; what is held back is none of them."""
+    wanted = offset + limit
     request = session_api.ListEventsRequest(
         parent=name.name,
         filter=session_api.EventFilter(kinds=transcript.ROW_KINDS),
         descending=True,
-        page_size=min(offset + limit, _PAGE_SIZE),
+        # One more than wanted: the newest may be an answer that is held back.
+        page_size=min(wanted + 1, _PAGE_SIZE),
     )
     response = await services.sessions.ListEvents(request)
-    session, found = response.session, list(response.events)
-    while response.next_page_token and len(found) < offset + limit:
+    session = response.session
+    shown, held = _without_answers_to_come(session, response.events)
+    while response.next_page_token and len(shown) < wanted:
         request.page_token = response.next_page_token
         response = await services.sessions.ListEvents(request)
-        found.extend(response.events)
-    total = len(found)
-    if response.next_page_token:
-        # Only where there are more than were read: to count rows takes longer than to read the newest.
-        counted = session_api.ListEventsRequest(
-            parent=name.name, filter=request.filter, descending=True, page_size=1, count_total=True
-        )
-        total = max(total, (await services.sessions.ListEvents(counted)).total_count)
-    page = found[offset : offset + limit]
-    page.reverse()
-    return page, total, session
+        more, more_held = _without_answers_to_come(session, response.events)
+        shown.extend(more)
+        held.extend(more_held)
+    events = shown[offset:wanted]
+    events.reverse()
+    return _Page(session, events, held, read=len(shown), more=bool(response.next_page_token))
+
+
+async def _total(services: Services, name: SessionName, page: _Page) -> int:
+    """How many rows there are, without those that are held back."""
+    if not page.more:
+        return page.read
+    # Only where there are more than were read: to count rows takes longer than to read the newest.
+    counted = session_api.ListEventsRequest(
+        parent=name.name,
+        filter=session_api.EventFilter(kinds=transcript.ROW_KINDS),
+        descending=True,
+        page_size=1,
+        count_total=True,
+    )
+    return max(page.read, (await services.sessions.ListEvents(counted)).total_count - len(page.held))
 
 
 async def _changes_since(services: Services, name: SessionName, cursor: str) -> dict[str, object]:

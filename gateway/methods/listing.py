@@ -96,6 +96,8 @@ async def preview(services: Services, key: str, limit: int, max_chars: int) -> d
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return {"key": key, "status": "missing", "items": []}
         raise
+    if response.session.state == session_pb2.SESSION_STATE_DELETED:
+        return {"key": key, "status": "missing", "items": []}
     items = []
     for event in reversed(response.events):
         row = transcript.message_of(event)

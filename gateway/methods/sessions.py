@@ -8,10 +8,10 @@ import grpc.aio
 from chassis import errors as app_errors
 from chassis import status
 from chassis.resource_names import SessionName
-from gateway import errors, params, scopes, shapes, transcript
+from gateway import errors, params, scopes, shapes
 from gateway.dispatch import Call, Method
 from gateway.keys import agent_of, key_of
-from gateway.methods import listing
+from gateway.methods import history, listing
 from gateway.services import Services
 from mobot.session.v1 import session_service_pb2 as session_api
 
@@ -129,19 +129,8 @@ class SessionMethods:
         return answer
 
     async def get(self, call: Call) -> object:
-        request = session_api.ListEventsRequest(
-            parent=self._session(call).name,
-            filter=session_api.EventFilter(kinds=transcript.ROW_KINDS),
-            descending=True,
-            page_size=call.params.get("limit") or 200,
-        )
-        try:
-            response = await self._sessions.ListEvents(request)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return {"messages": []}
-            raise
-        return {"messages": transcript.messages_of(reversed(response.events))}
+        limit = call.params.get("limit") or history.DEFAULT_LIMIT
+        return {"messages": await history.read_messages(self._services, self._session(call), limit)}
 
     async def preview(self, call: Call) -> object:
         limit, max_chars = call.params.get("limit") or 12, call.params.get("maxChars") or 240

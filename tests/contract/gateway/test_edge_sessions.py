@@ -238,9 +238,13 @@ async def test_a_deleted_key_can_be_used_again_with_an_empty_transcript(edge):
         await client.call("chat.send", {"sessionKey": "a", "message": "hi", "idempotencyKey": "r1"})
         await client.final("r1")
         await client.call("sessions.delete", {"key": "a"})
+        gone = await client.call("sessions.get", {"key": "a"})
+        previewed = await client.call("sessions.preview", {"keys": ["a"]})
         again = await create(client, key="a", label="again")
         history = await client.call("chat.history", {"sessionKey": "a"})
 
+    assert gone == {"messages": []}
+    assert [preview["status"] for preview in previewed["previews"]] == ["missing"]
     assert again["entry"]["label"] == "again"
     assert [message["role"] for message in history["messages"]] == ["system"]
 

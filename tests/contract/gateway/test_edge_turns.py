@@ -347,17 +347,43 @@ async def test_an_answer_is_read_once_its_run_has_ended(edge):
         edge.world.say(message, "done")
         # As a client that connects anew just now: the answer is still to come to it, with the end of the run.
         before = await client.call("chat.history", {"sessionKey": A})
+        raw_before = await client.call("sessions.get", {"key": A})
         edge.world.finish(message, session_pb2.RUN_OUTCOME_SUCCEEDED)
         await client.final("run-1")
+        raw_after = await client.call("sessions.get", {"key": A})
         since = await client.call("chat.history", {"sessionKey": A, "cursor": before["deltaCursor"]})
         after = await client.call("chat.history", {"sessionKey": A})
 
     assert [row["role"] for row in before["messages"]] == ["user"]
+    assert (raw_before["messages"], raw_after["messages"]) == (before["messages"], after["messages"])
     assert before["totalMessages"] == 1
     assert before["inFlightRun"] == {"runId": "run-1", "text": "done"}
     assert [row["message"]["role"] for row in since["messages"]] == ["assistant"]
     assert [row["role"] for row in after["messages"]] == ["user", "assistant"]
     assert "inFlightRun" not in after
+
+
+async def test_an_answer_that_is_held_back_takes_no_place_in_a_page(edge):
+    async with edge.client() as client:
+        for number in range(3):
+            await send(client, run=f"k{number}")
+            await client.final(f"k{number}")
+        edge.world.answers = False
+        await send(client, "last")
+        message = edge.world.messages["run-1"]
+        edge.world.start_turn(message)
+        edge.world.say(message, "done")
+        newest = await client.call("sessions.get", {"key": A, "limit": 1})
+        pages, offset = [], 0
+        while offset is not None:
+            page = await client.call("chat.history", {"sessionKey": A, "limit": 2, "offset": offset})
+            pages.insert(0, page["messages"])
+            offset = page.get("nextOffset")
+
+    rows = [row for page in pages for row in page]
+    assert [row["content"] for row in newest["messages"]] == ["last"]
+    assert [len(page) for page in pages] == [1, 2, 2, 2]
+    assert len({row["__openclaw"]["id"] for row in rows}) == page["totalMessages"] == 7
 
 
 async def test_pictures_travel_with_a_message(edge):
