@@ -105,6 +105,15 @@ class Unavailable(AppError):
     code = "UNAVAILABLE"
 
 
+class Draining(Unavailable):
+    """The server is stopping; another replica takes the call, or this one after its restart."""
+
+    reason = DRAINING
+
+    def __init__(self, message: str = "the service is stopping; call again") -> None:
+        super().__init__(message, retry_after_s=0.5)
+
+
 class DeadlineExceeded(AppError):
     code = "DEADLINE_EXCEEDED"
 

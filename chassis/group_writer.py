@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from chassis.errors import DRAINING, QUEUE_FULL, AppError, ResourceExhausted, Unavailable
+from chassis.errors import QUEUE_FULL, AppError, Draining, ResourceExhausted
 from chassis.write_transaction import PENDING, BatchHandler, Entry, Failure, WriteKind, outage_error, run_each
 from chassis.writer_lanes import Lane
 
@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _QUEUE_FULL_RETRY_AFTER_S = 0.25
-_DRAINING_RETRY_AFTER_S = 1.0
 
 
 class GroupWriter:
@@ -125,9 +124,7 @@ class GroupWriter:
         self, kind: WriteKind[Any, Any], items: Sequence[Any], *, alone: bool, at_once: bool = False
     ) -> asyncio.Future[Any]:
         if self._closing:
-            raise Unavailable(
-                "this store is closing; try again", reason=DRAINING, retry_after_s=_DRAINING_RETRY_AFTER_S
-            )
+            raise Draining
         # An over-long list is still let into an empty queue, or it could never be written at all.
         if self._unsettled_items and self._unsettled_items + len(items) > self._max_queued:
             raise ResourceExhausted(

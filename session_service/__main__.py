@@ -38,6 +38,7 @@ async def compose(
     from chassis.database import Database
     from chassis.delegation import Delegation
     from chassis.errors import AppError
+    from chassis.open_streams import OpenStreams
     from chassis.paging import PageTokens
     from chassis.server import Service
     from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc, worker_pb2
@@ -82,9 +83,11 @@ async def compose(
         return None if found.state == worker_pb2.WORKER_STATE_OFFLINE else found.bots
 
     delegation = Delegation(served)
+    streams = OpenStreams()
     rooms = Rooms(
         store=store,
         hub=hub,
+        streams=streams,
         bots=BotDirectory(registry, clock=clock, remember_s=settings.bot_cache_s),
         delegation=delegation,
         page_tokens=PageTokens(secret),
@@ -104,6 +107,7 @@ async def compose(
 
     async def end_watches() -> None:
         hub.end_watches()
+        streams.drain()
 
     async def close() -> None:
         await sweeper.close()

@@ -280,10 +280,3 @@ class ResumeTokenTooOld(OutOfRange):
 
     def __init__(self) -> None:
         super().__init__("resume_token is too old; begin the export again", metadata={"field": "resume_token"})
-
-
-class Draining(Unavailable):
-    reason = "DRAINING"
-
-    def __init__(self) -> None:
-        super().__init__("the service is stopping; try again", retry_after_s=1.0)

@@ -1,6 +1,5 @@
 """What all calls stand on: the store they ask, and whose memory the caller may name."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ import grpc.aio
 from chassis import resource_names
 from chassis.clock import Clock, IdFactory
 from chassis.identity import caller
+from chassis.open_streams import OpenStreams
 from chassis.telemetry import current_trace_id
 from memory_service.convert.exports import ResumeTokens
 from memory_service.convert.names import parse_block
@@ -59,14 +59,14 @@ class Calls:
         self._portability = portability
         self._resume_tokens = resume_tokens
         self._retention = retention
-        self._drained = asyncio.Event()
+        self._streams = OpenStreams()
         self._pages = pages
         self._clock = clock
         self._new_id = new_id
 
     def end_streams(self) -> None:
         """The service stops: streams end with DRAINING."""
-        self._drained.set()
+        self._streams.drain()
 
     async def _reach(self, bot: str, needed: GrantAccess, method: str) -> Reach:
         """What the caller reaches of the bot's memory: all that is its own, or what grants lend it."""

@@ -5,7 +5,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from chassis import resource_names
-from chassis.errors import AppError, field_invalid
+from chassis.errors import AppError, Draining, field_invalid
 from chassis.identity import caller
 from memory_service.convert import checks
 from memory_service.convert.exports import Format, from_proto_export
@@ -13,7 +13,7 @@ from memory_service.convert.memories import MAX_BATCH_BYTES, MAX_DRAFTS
 from memory_service.convert.records import RecordReader, from_line, refused_record, to_line, to_proto_record
 from memory_service.convert.requests import to_ticket
 from memory_service.domain import access
-from memory_service.domain.errors import Draining, ImportRecordInvalid
+from memory_service.domain.errors import ImportRecordInvalid
 from memory_service.domain.portability import Conflict, Imported, Record, VectorKind
 from memory_service.servicer.calls import Calls, Context, writable_bot
 from memory_service.store.exporting import MAX_RECORDS, ExportPlace
@@ -33,7 +33,7 @@ class PortabilityCalls(Calls):
         place = self._resume_tokens.decode(request) or await self._portability.begin_export(bot, options)
         frame = pb.ExportMemoriesResponse()
         while place.part < _END:
-            if self._drained.is_set():
+            if self._streams.draining:
                 raise Draining
             records, following = await self._portability.read_page(bot, options, place)
             now = self._clock.now()

@@ -5,14 +5,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
-from chassis.errors import AppError, ResourceExhausted, field_invalid
+from chassis.errors import AppError, Draining, ResourceExhausted, field_invalid
 from chassis.identity import caller
+from chassis.open_streams import FrameQueue
 from memory_service.convert.answers import to_proto_put
 from memory_service.convert.memories import MAX_BATCH_BYTES, MAX_DRAFTS, from_proto_draft
 from memory_service.convert.requests import to_ticket
-from memory_service.domain.errors import Draining
 from memory_service.servicer.calls import Calls, Context
 from memory_service.store.ledger import show_refusal
 from memory_service.store.puts import PutItem
@@ -27,7 +28,7 @@ PutFrame: TypeAlias = Callable[[list[pb.PutMemoriesItem], str], Awaitable[list[m
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class PutsUnderWay:
     """A frame that is being stored; `results` has one for each item."""
 
     first_number: int
@@ -39,21 +40,15 @@ class StreamCalls(Calls):
         self, request_iterator: AsyncIterator[pb.PutMemoriesRequest], context: Context
     ) -> AsyncIterator[pb.PutMemoriesResponse]:
         stream = PutStream(self._put_frame)
-        reading = asyncio.create_task(stream.read(request_iterator, caller().actor))
-        drained = asyncio.create_task(self._drained.wait())
         try:
-            yield pb.PutMemoriesResponse(credit=WINDOW)
-            while (frame := await stream.next_frame(drained)) is not None:
-                results = await frame.results
-                stream.answered(len(results))
-                yield pb.PutMemoriesResponse(first_number=frame.first_number, results=results, credit=len(results))
-            if not reading.done():
-                raise Draining
-            await reading
+            async with self._streams.read(partial(stream.read, request_iterator, caller().actor)) as frames:
+                yield pb.PutMemoriesResponse(credit=WINDOW)
+                while (frame := await frames.next()) is not None:
+                    results = await frame.results
+                    stream.answered(len(results))
+                    yield pb.PutMemoriesResponse(first_number=frame.first_number, results=results, credit=len(results))
         finally:
-            reading.cancel()
-            drained.cancel()
-            await asyncio.gather(reading, drained, *stream.unanswered, return_exceptions=True)
+            await asyncio.gather(*stream.unanswered, return_exceptions=True)
 
     async def _put_frame(self, items: list[pb.PutMemoriesItem], who: str) -> list[memory_pb2.PutResult]:
         """A result for each item, once all are committed."""
@@ -84,39 +79,28 @@ class StreamCalls(Calls):
 
 
 class PutStream:
-    """The frames of one stream between reading and answering: never more items than the window.
+    """What one stream has stored and not answered yet: never more items than the window.
 
     `put` stores the items of a frame for a principal and returns their results.
     """
 
     def __init__(self, put: PutFrame) -> None:
         self._put = put
-        self._frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
         self._credit = WINDOW
         self._next_number = 1
         self.unanswered: set[asyncio.Task[list[memory_pb2.PutResult]]] = set()
 
-    async def read(self, requests: AsyncIterator[pb.PutMemoriesRequest], who: str) -> None:
+    async def read(
+        self, requests: AsyncIterator[pb.PutMemoriesRequest], who: str, frames: FrameQueue[PutsUnderWay]
+    ) -> None:
         before: asyncio.Task[list[memory_pb2.PutResult]] | None = None
-        try:
-            async for request in requests:
-                self._check(request)
-                before = asyncio.create_task(self._put_after(before, list(request.items), who))
-                self.unanswered.add(before)
-                self._frames.put_nowait(_Frame(request.first_number, before))
-        finally:
-            self._frames.put_nowait(None)
-
-    async def next_frame(self, drained: "asyncio.Task[bool]") -> _Frame | None:
-        """None when no more will come: the client has closed, or the service stops and all that came is answered."""
-        if not self._frames.empty():
-            return self._frames.get_nowait()
-        getting = asyncio.create_task(self._frames.get())
-        try:
-            await asyncio.wait((getting, drained), return_when=asyncio.FIRST_COMPLETED)
-            return getting.result() if getting.done() else None
-        finally:
-            getting.cancel()
+        async for request in requests:
+            if frames.ended:
+                raise Draining
+            self._check(request)
+            before = asyncio.create_task(self._put_after(before, list(request.items), who))
+            self.unanswered.add(before)
+            frames.put(PutsUnderWay(request.first_number, before))
 
     def answered(self, count: int) -> None:
         self._credit += count

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from chassis.errors import DRAINING, AppError, Unavailable
+from chassis.errors import AppError, Draining
 from registry_service.domain.change import Change
 from registry_service.store.registry import RegistryStore
 
@@ -63,7 +63,7 @@ class Tail:
 
     def check_open(self) -> None:
         if self._closed:
-            raise Unavailable("the service is stopping", reason=DRAINING)
+            raise Draining
 
     def changes(self, after: int, limit: int) -> Sequence[Change] | None:
         """At most `limit` changes after position `after`; None when memory does not reach back so far."""

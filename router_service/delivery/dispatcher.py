@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from chassis.errors import AppError
+from chassis.errors import AppError, Draining
 from mobot.router.v1 import message_pb2
 from router_service.bots import Bots
 from router_service.convert.settlements import to_settlement, to_step_receipt
@@ -19,7 +19,7 @@ from router_service.delivery.meters import MailMeters
 from router_service.delivery.opener import Opener
 from router_service.delivery.room import Room
 from router_service.delivery.waiters import RunWaiters
-from router_service.domain.errors import Draining, WorkerReplaced
+from router_service.domain.errors import WorkerReplaced
 from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, RetryingRun
 from router_service.store import reads
 from router_service.store.items import (

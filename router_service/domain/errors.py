@@ -238,13 +238,6 @@ class ReplyTimeout(errors.DeadlineExceeded):
         )
 
 
-class Draining(errors.Unavailable):
-    reason = errors.DRAINING
-
-    def __init__(self) -> None:
-        super().__init__("the router is shutting down; call again", retry_after_s=0.5)
-
-
 class CallerNotAllowed(errors.PermissionDenied):
     reason = errors.CALLER_NOT_ALLOWED
 

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
-from chassis.errors import AppError
+from chassis.errors import AppError, Draining
 from chassis.identity import Caller
+from chassis.open_streams import FrameQueue, OpenStreams
 from chassis.telemetry import CURRENT_TRACEPARENT
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.bots import Bots
@@ -15,7 +17,7 @@ from router_service.convert.publications import read_publication
 from router_service.convert.refusals import fill_refusal
 from router_service.convert.times import span_us
 from router_service.delivery.dispatcher import Dispatcher
-from router_service.domain.errors import Draining, ReplyTimeout
+from router_service.domain.errors import ReplyTimeout
 from router_service.domain.limits import DEFAULT_WAIT_S, MAX_WAIT_S
 from router_service.domain.policy import Action
 from router_service.servicer.exchange import Exchange
@@ -59,14 +61,11 @@ class Sending:
         self._waiting = waiting
         self._exchange = exchange
         self._window = window
-        self._draining = False
-        self._streams: set[asyncio.Queue[_Frame | None]] = set()
+        self._streams = OpenStreams()
 
     def drain(self) -> None:
         """Ends the streams when what they sent so far is answered."""
-        self._draining = True
-        for frames in self._streams:
-            frames.put_nowait(None)
+        self._streams.drain()
 
     async def send_one(self, draft: message_pb2.MessageDraft, caller: Caller) -> message_pb2.Receipt:
         if draft.in_reply_to or draft.turn_count:
@@ -120,67 +119,48 @@ class Sending:
         self, requests: AsyncIterator[router_service_pb2.SendRequest], caller: Caller
     ) -> AsyncGenerator[router_service_pb2.SendResponse, None]:
         """Outcomes in order; the first frame gives the window as credit, each outcome gives its place in it back."""
-        frames: asyncio.Queue[_Frame | None] = asyncio.Queue()
         room = _Room(2 * self._window)
-        reading = asyncio.create_task(self._read_frames(requests, caller, frames, room))
-        self._streams.add(frames)
-        if self._draining:
-            frames.put_nowait(None)
-        try:
+        async with self._streams.read(partial(self._read_frames, requests, caller, room)) as frames:
             yield router_service_pb2.SendResponse(credit=self._window)
-            while (frame := await frames.get()) is not None:
+            while (frame := await frames.next()) is not None:
                 response = router_service_pb2.SendResponse()
                 await self._answer(frame, response)
-                while not frames.empty() and len(response.outcomes) < _MAX_OUTCOMES:
-                    following = frames.get_nowait()
-                    if following is None:
-                        frames.put_nowait(None)
-                        break
+                while len(response.outcomes) < _MAX_OUTCOMES and (following := frames.take()) is not None:
                     await self._answer(following, response)
                 response.credit = len(response.outcomes)
                 room.give(len(response.outcomes))
                 yield response
-            if self._draining and not reading.done():
-                raise Draining
-            await reading
-        finally:
-            self._streams.discard(frames)
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read_frames(
         self,
         requests: AsyncIterator[router_service_pb2.SendRequest],
         caller: Caller,
-        frames: "asyncio.Queue[_Frame | None]",
         room: "_Room",
+        frames: FrameQueue[_Frame],
     ) -> None:
         traceparent = CURRENT_TRACEPARENT.get()
-        try:
-            async for request in requests:
-                if self._draining:
-                    return
-                drafts = request.messages
-                if not drafts:  # asks for the credit, which the stream began with; it would take a place in no bound
-                    continue
-                await room.take(len(drafts))
-                items: list[Send | Publish | AppError] = []
-                accepted: list[Send | Publish] = []
-                for draft in drafts:
-                    item = await self._checked(draft, caller, traceparent)
-                    items.append(item)
-                    if not isinstance(item, AppError):
-                        accepted.append(item)
-                ticket = Ticket(len(accepted))
-                for item in accepted:
-                    item.ticket = ticket
-                    if isinstance(item, Publish):
-                        self._waiting.post(item)
-                    else:
-                        self._dispatcher.send(item)
-                frames.put_nowait(_Frame(request.first_number, items, ticket))
-        finally:
-            frames.put_nowait(None)
+        async for request in requests:
+            if frames.ended:
+                raise Draining
+            drafts = request.messages
+            if not drafts:  # asks for the credit, which the stream began with; it would take a place in no bound
+                continue
+            await room.take(len(drafts))
+            items: list[Send | Publish | AppError] = []
+            accepted: list[Send | Publish] = []
+            for draft in drafts:
+                item = await self._checked(draft, caller, traceparent)
+                items.append(item)
+                if not isinstance(item, AppError):
+                    accepted.append(item)
+            ticket = Ticket(len(accepted))
+            for item in accepted:
+                item.ticket = ticket
+                if isinstance(item, Publish):
+                    self._waiting.post(item)
+                else:
+                    self._dispatcher.send(item)
+            frames.put(_Frame(request.first_number, items, ticket))
 
     async def _checked(
         self, draft: message_pb2.MessageDraft, caller: Caller, traceparent: str

@@ -3,10 +3,11 @@
 import asyncio
 from functools import partial
 
+from chassis.errors import Draining
 from mobot.router.v1 import message_pb2
 from router_service.convert.messages import to_proto_message
 from router_service.delivery.waiters import RunWaiters
-from router_service.domain.errors import Draining, MessageNotFound
+from router_service.domain.errors import MessageNotFound
 from router_service.domain.state import TERMINAL
 from router_service.store import messages
 from router_service.store.items import Item

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from chassis.errors import InvalidArgument
+from chassis.errors import Draining, InvalidArgument
 from chassis.identity import Caller
 from chassis.paging import PageTokens, QueryValue
 from chassis.resource_names import parse_bot
@@ -16,7 +16,7 @@ from router_service.convert.filters import query_of
 from router_service.convert.messages import to_proto_message, to_proto_stats
 from router_service.delivery.changes import Changes, Watcher
 from router_service.delivery.room import Room
-from router_service.domain.errors import Draining, SlowConsumer, WatchTokenInvalid
+from router_service.domain.errors import SlowConsumer, WatchTokenInvalid
 from router_service.servicer.access import own_bot
 from router_service.servicer.mailboxes import Mailboxes
 from router_service.store import changes, messages

@@ -37,7 +37,7 @@ class Hub:
     def __init__(self, log: Log, *, queue_events: int, poll_interval_s: float | None) -> None:
         """`queue_events`: events a watcher may lag behind before it reads from the log again."""
         self.head = 0
-        self.ended = asyncio.Event()
+        self._ended = False
         self._store = log
         self._queue_events = queue_events
         self._poll_interval_s = poll_interval_s
@@ -62,7 +62,7 @@ class Hub:
             self._tail = None
 
     def end_watches(self) -> None:
-        self.ended.set()
+        self._ended = True
         for subscription in self._subscriptions():
             subscription.end()
 
@@ -76,7 +76,7 @@ class Hub:
             for session in query.sessions:
                 self._by_session[session] = (*self._by_session.get(session, ()), subscription)
         self._showing += query.include_sessions
-        if self.ended.is_set():
+        if self._ended:
             subscription.end()
         return subscription
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-from chassis.errors import DRAINING, Unavailable
+from chassis.errors import Draining
 from session_service.domain.errors import SlowConsumer
 from session_service.domain.event import SESSION_KINDS, StoredEvent
 from session_service.domain.session import Session
@@ -143,7 +143,7 @@ class Watch:
             if frame.events or frame.deltas or frame.checkpoint or frame.caught_up:
                 return self._offer(frame)
             del frame
-        raise Unavailable("the service is stopping; watch again with the last token", reason=DRAINING, retry_after_s=1)
+        raise Draining("the service is stopping; watch again with the last token")
 
     def close(self) -> None:
         """Once it is closed, nothing more comes."""

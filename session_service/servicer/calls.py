@@ -10,6 +10,7 @@ from chassis import idempotency
 from chassis.clock import IdFactory
 from chassis.delegation import Delegation
 from chassis.identity import bot_of, caller
+from chassis.open_streams import OpenStreams
 from chassis.paging import PageTokens
 from chassis.resource_names import SessionName, parse_session
 from mobot.session.v1 import session_service_pb2_grpc
@@ -33,6 +34,7 @@ class Rooms:
 
     store: Store
     hub: Hub
+    streams: OpenStreams
     bots: BotDirectory
     delegation: Delegation
     page_tokens: PageTokens
@@ -49,6 +51,7 @@ class Calls(session_service_pb2_grpc.SessionServiceServicer):
     def __init__(self, rooms: Rooms) -> None:
         self._store = rooms.store
         self._hub = rooms.hub
+        self._streams = rooms.streams
         self._bots = rooms.bots
         self._delegation = rooms.delegation
         self._page_tokens = rooms.page_tokens

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
-from chassis.errors import DRAINING, AppError, Unavailable, field_invalid
+from chassis.errors import AppError, Draining, field_invalid
 from chassis.identity import Caller, bot_of, caller
+from chassis.open_streams import FrameQueue
 from chassis.paging import clamp_page_size
 from chassis.resource_names import parse_session
 from chassis.telemetry import CURRENT_TRACEPARENT
@@ -20,8 +21,6 @@ from session_service.feed.answers import Delta
 from session_service.feed.subscription import ALL_KINDS, WatchQuery
 from session_service.feed.watch import Frame, Watch
 from session_service.servicer.calls import Calls, Rooms
-
-T = TypeVar("T")
 
 MAX_BATCH_APPENDS = 2_000
 MAX_DELTA_BYTES = 64 * 1024
@@ -69,12 +68,20 @@ class EventCalls(Calls):
     ) -> session_service_pb2.PublishDeltasResponse:
         who = caller()
         accepted = dropped = 0
-        async for request in self._until_drained(request_iterator):
-            for delta in await self._admitted(request.deltas, who):
-                if delta is not None and self._hub.publish_delta(delta):
-                    accepted += 1
-                else:
-                    dropped += 1
+
+        async def publish(frames: FrameQueue[NoReturn]) -> None:
+            nonlocal accepted, dropped
+            async for request in request_iterator:
+                if frames.ended:
+                    raise Draining
+                for delta in await self._admitted(request.deltas, who):
+                    if delta is not None and self._hub.publish_delta(delta):
+                        accepted += 1
+                    else:
+                        dropped += 1
+
+        async with self._streams.read(publish) as frames:
+            await frames.next()  # which has nothing to give: it returns when no more is published
         return session_service_pb2.PublishDeltasResponse(accepted_count=accepted, dropped_count=dropped)
 
     async def ListEvents(
@@ -264,28 +271,6 @@ class EventCalls(Calls):
                 for run in unknown[name].intersection(session.head.active_runs):
                     self._hub.admit((name, run), session.head.pk, session.head.mark)
         return read
-
-    async def _until_drained(self, requests: AsyncIterator[T]) -> AsyncIterator[T]:
-        """The requests; ends the stream when the service stops, which a worker's would otherwise outlive."""
-        incoming = aiter(requests)
-        drained = asyncio.ensure_future(self._hub.ended.wait())
-        try:
-            while True:
-                following = asyncio.ensure_future(anext(incoming, None))
-                try:
-                    await asyncio.wait((following, drained), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not following.done():
-                        following.cancel()
-                        await asyncio.gather(following, return_exceptions=True)
-                if drained.done():
-                    raise Unavailable("the service is stopping; call again", reason=DRAINING, retry_after_s=1)
-                request = following.result()
-                if request is None:
-                    return
-                yield request
-        finally:
-            drained.cancel()
 
     async def _start(self, order: queries.WatchOrder, digest: bytes) -> int | None:
         if not order.resume_token:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chassis.errors import ResourceExhausted
-from memory_service.servicer.streaming import WINDOW, PutStream
+from chassis.open_streams import FrameQueue
+from memory_service.servicer.streaming import WINDOW, PutStream, PutsUnderWay
 from mobot.memory.v1 import memory_pb2
 from mobot.memory.v1 import memory_service_pb2 as pb
 
@@ -36,7 +37,7 @@ async def test_who_sends_more_than_the_credit_is_cut_off():
     store = SlowStore()
     stream = PutStream(store.put)
     with pytest.raises(ResourceExhausted) as refused:
-        await stream.read(frames_of(1_000, WINDOW - 1_000, 1), "bots/main")
+        await stream.read(frames_of(1_000, WINDOW - 1_000, 1), "bots/main", FrameQueue())
     assert (refused.value.reason, refused.value.metadata["credit"]) == ("QUEUE_FULL", "0")
     store.let.set()
     await asyncio.gather(*stream.unanswered)
@@ -47,10 +48,10 @@ async def test_credit_that_was_given_back_can_be_used_again():
     store = SlowStore()
     store.let.set()
     stream = PutStream(store.put)
-    never = asyncio.create_task(asyncio.Event().wait())
-    await stream.read(frames_of(1_000, WINDOW - 1_000), "bots/main")
+    frames: FrameQueue[PutsUnderWay] = FrameQueue()
+    await stream.read(frames_of(1_000, WINDOW - 1_000), "bots/main", frames)
     numbers = []
-    while (frame := await stream.next_frame(never)) is not None:
+    while (frame := frames.take()) is not None:
         numbers.append(frame.first_number)
         stream.answered(len(await frame.results))
     assert numbers == [1, 1_001]
@@ -60,8 +61,7 @@ async def test_credit_that_was_given_back_can_be_used_again():
     async def another() -> AsyncIterator[pb.PutMemoriesRequest]:
         yield more
 
-    await stream.read(another(), "bots/main")
-    frame = await stream.next_frame(never)
+    await stream.read(another(), "bots/main", frames)
+    frame = frames.take()
     assert frame is not None
     assert len(await frame.results) == 1
-    never.cancel()
