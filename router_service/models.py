@@ -68,7 +68,8 @@ class MessageRow(_Table, table=True):
     session would be written to at a random place for every message, which was measured to cost more than the message.
     For the same reason a row must not grow while it is worked on, or it moves within the table: `worker`, `start_time`
     and `end_time` are filled with something as long from the first, and mean something once `attempts` is above 0 or
-    the state is terminal; while a retry waits, `end_time` is when the attempt before it ended.
+    the state is terminal; while a retry waits, `end_time` is when the attempt before it ended, and while a lease has a
+    `lease_expire_time`, when that was set.
     """
 
     __tablename__ = "message"

@@ -42,10 +42,13 @@ _LEASE: Final = (
     "lease_expire_time",
     "due_time",
 )
+# What bears a lease's end of its own, because no stream extends it, says when that was set.
+_PULLED: Final = (*_LEASE, "end_time")
 _EPOCH: Final = ("id", "epoch")
 _STATE: Final = ("id", "state")
 _DUE: Final = ("id", "due_time")
 _EXTEND: Final = ("id", "lease_expire_time", "due_time")
+_EXTENDED: Final = (*_EXTEND, "end_time")
 _PROMOTE: Final = ("id", "state", "next_attempt_time", "due_time")
 _ASK: Final = ("id", "ask_until")
 _GIVE_UP: Final = ("id", "state", "end_time", "error_reason", "error_message")
@@ -64,7 +67,7 @@ def begin(work: Work, item: Begin, _rules: Rules) -> None:
             row.state = MessageState.RUNNING
 
 
-def extend(work: Work, item: Extend, _rules: Rules) -> None:
+def extend(work: Work, item: Extend, rules: Rules) -> None:
     box = work.boxes[item.session]
     row = work.facts(box.lease_message) if box.lease_message is not None else None
     if row is None or not box.holds(item.run, item.epoch):
@@ -72,7 +75,9 @@ def extend(work: Work, item: Extend, _rules: Rules) -> None:
         return
     item.expire_us = row.lease_expire_us = work.now_us + item.lease_us
     item.cancel_requested = box.cancel_time is not None
-    _set_due(work, row, item.expire_us, columns=_EXTEND)
+    due_us = _due_us(box, row, rules)
+    work.update(_EXTENDED, (row.message_id, item.expire_us, due_us, work.now_us))
+    work.due(due_us)
 
 
 def cancel(work: Work, item: Cancel, rules: Rules) -> None:
@@ -111,7 +116,11 @@ def due(work: Work, item: Due, rules: Rules) -> None:
         elif row.lease_expire_us and (item.hurry or row.lease_expire_us <= now_us) and not _is_attached(work, box):
             lose_lease(work, box, row)
         else:
-            _set_due(work, row, row.lease_expire_us if row.lease_expire_us > now_us else 0, box=box, rules=rules)
+            if row.lease_expire_us <= now_us:
+                row.lease_expire_us = 0  # its worker's stream keeps it
+            due_us = _due_us(box, row, rules)
+            work.update(_EXTEND, (row.message_id, row.lease_expire_us or None, due_us or None))
+            work.due(due_us)
     elif row.state in (MessageState.ACCEPTED, MessageState.QUEUED):
         if expired:
             _leave_queue(box, row)
@@ -251,7 +260,9 @@ def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> Lease:
         due_us or None,
     )
     if head.fresh is not None:
-        _overwrite(head.fresh, values)
+        _overwrite(head.fresh, values, set_us=now_us)
+    elif lease_expire_us:
+        work.update(_PULLED, (head.message_id, *values, now_us))
     else:
         work.update(_LEASE, (head.message_id, *values))
     if due_us:
@@ -279,12 +290,12 @@ def _lease(work: Work, box: Box, head: Facts, offer: Offer) -> Lease:
     return lease
 
 
-def _overwrite(row: list[Any], values: tuple[Any, ...]) -> None:
+def _overwrite(row: list[Any], values: tuple[Any, ...], *, set_us: int) -> None:
     # Places among the insert's columns.
     state, attempts, epoch, worker, start, next_attempt, lease_expire, due_time = values
     row[5] = state
     row[11:14] = (attempts, epoch, worker)
-    row[15], row[17] = start, next_attempt
+    row[15], row[16], row[17] = start, set_us, next_attempt
     row[19], row[21] = lease_expire, due_time
 
 
@@ -320,21 +331,10 @@ def _promote(work: Work, box: Box, row: Facts) -> None:
     work.due(row.expire_us)
 
 
-def _set_due(
-    work: Work,
-    row: Facts,
-    lease_expire_us: int,
-    *,
-    columns: tuple[str, ...] = _EXTEND,
-    box: Box | None = None,
-    rules: Rules | None = None,
-) -> None:
-    cancel_us = 0
-    if box is not None and rules is not None and box.cancel_time is not None:
-        cancel_us = box.cancel_time + rules.cancel_grace_us
-    at_us = min(filter(None, (lease_expire_us, row.expire_us, cancel_us)), default=0)
-    work.update(columns, (row.message_id, lease_expire_us or None, at_us or None))
-    work.due(at_us)
+def _due_us(box: Box, row: Facts, rules: Rules) -> int:
+    """When a timer must look at a leased message (0: never): extending its lease does not put off a cancelled run."""
+    cancel_us = 0 if box.cancel_time is None else box.cancel_time + rules.cancel_grace_us
+    return min(filter(None, (row.lease_expire_us, row.expire_us, cancel_us)), default=0)
 
 
 def _is_attached(work: Work, box: Box) -> bool:

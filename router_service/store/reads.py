@@ -81,7 +81,8 @@ def set_by_a_clock_ahead(conn: Connection, now_us: int) -> list[tuple[str, str]]
     """(id, session) of messages that wait for a time that the router has set at a time that is still to come."""
     retry = and_(_M.state == 2, _M.next_attempt_time.is_not(None), _M.attempts > 0, _M.end_time > now_us)
     grace = and_(_M.state.in_((3, 4)), _M.cancel_time > now_us)
-    ours = select(_M.id, _M.session).where(_M.due_time.is_not(None), or_(retry, grace))
+    lease = and_(_M.state.in_((3, 4)), _M.lease_expire_time.is_not(None), _M.end_time > now_us)
+    ours = select(_M.id, _M.session).where(_M.due_time.is_not(None), or_(retry, grace, lease))
     return [(row.id, row.session) for row in conn.execute(ours.order_by(_M.due_time))]
 
 

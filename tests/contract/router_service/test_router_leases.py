@@ -345,6 +345,75 @@ async def test_a_clock_that_was_ahead_until_a_restart_delays_no_retry(world, stu
     assert (await late.delivery()).attempt == 3
 
 
+async def pulled(stub, wait_s=0):
+    pull = router_service_pb2.PullDeliveriesRequest(worker="workers/p", bots=["bots/main"])
+    pull.wait.seconds = wait_s
+    found = (await stub.PullDeliveries(pull)).deliveries
+    return [(delivery.attempt, delivery) for delivery in found]
+
+
+def extension(delivery, seconds):
+    made = message_pb2.Extension(run=delivery.message.run, epoch=delivery.epoch)
+    made.lease_duration.seconds = seconds
+    return made
+
+
+@pytest.mark.parametrize("how", ["sent to a free worker", "queued", "extended"])
+async def test_a_clock_that_was_ahead_until_a_restart_keeps_no_pulled_lease(world, stub, how):
+    if how == "extended":
+        await send(stub, idempotency_key="k")
+        ((_, early),) = await pulled(stub)
+        keep = router_service_pb2.ExtendDeliveryRequest(extension=extension(early, 4_000))
+        await stub.ExtendDelivery(keep)
+    world.clock.advance(timedelta(hours=1))
+    if how == "extended":
+        await stub.ExtendDelivery(keep)
+    elif how == "queued":
+        await send(stub, idempotency_key="k")
+        assert await pulled(stub)
+    else:
+        waiting = asyncio.ensure_future(pulled(stub, wait_s=60))
+        await until(world.router._dispatcher.room.served_bots)
+        await send(stub, idempotency_key="k")
+        assert await waiting
+    await world.stop_router()
+    world.clock.advance(timedelta(hours=-1))
+    await world.start_router()
+    await world.advance(1)
+    ((attempt, again),) = await pulled(world.stub())
+    assert (again.message.run, attempt) == ("k", 2)
+
+
+async def test_a_pulled_lease_outlives_a_restart(world, stub):
+    await send(stub)
+    ((_, held),) = await pulled(stub)
+    await world.restart()
+    await world.advance(1)
+    back = world.stub()
+    assert await pulled(back) == []
+    done = message_pb2.Completion(run=held.message.run, epoch=held.epoch)
+    settled = await back.CompleteDelivery(router_service_pb2.CompleteDeliveryRequest(completion=done))
+    assert settled.settlement.state == message_pb2.MESSAGE_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize("over_stream", [True, False])
+async def test_a_cancelled_run_is_not_kept_by_extending_its_lease(world, stub, over_stream):
+    worker = await Worker(stub).start() if over_stream else None
+    await send(stub, idempotency_key="k")
+    delivery = await worker.delivery() if worker else (await pulled(stub))[0][1]
+    await stub.CancelRun(router_service_pb2.CancelRunRequest(run="k"))
+    await world.advance(1)
+    keep = extension(delivery, 600)
+    if worker:
+        await worker.send(extensions=[keep], steps=[message_pb2.RunStep(run="k", epoch=delivery.epoch, step="s")])
+        await asyncio.wait_for(worker.receipts.get(), 40)  # what came before it is done
+    else:
+        await stub.ExtendDelivery(router_service_pb2.ExtendDeliveryRequest(extension=keep))
+    await world.advance(60)
+    ended = (await stub.GetMessage(router_service_pb2.GetMessageRequest(run="k"))).message
+    assert ended.state == message_pb2.MESSAGE_STATE_CANCELLED
+
+
 async def test_a_stream_that_is_being_attached_is_not_taken_for_a_replaced_one(world, stub):
     workers = []
     for number in range(10):
