@@ -1,5 +1,6 @@
 """The worker's lease in the registry: registered, kept by heartbeats, registered again when it was lost."""
 
+from chassis.waiting import within
 import asyncio
 import contextlib
 import logging
@@ -196,8 +197,8 @@ class Registration:
                 self._changed.clear()
                 await call.write(self._report())
                 # Many turns begin and end within a moment; the registry need not hear of each.
-                await _wait(self._leaving, MIN_REPORT_INTERVAL_S)
-                await _wait(self._changed, self._interval_s - MIN_REPORT_INTERVAL_S)
+                await within(MIN_REPORT_INTERVAL_S, self._leaving.wait())
+                await within(max(0.0, self._interval_s - MIN_REPORT_INTERVAL_S), self._changed.wait())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader sees why the stream ended
 
@@ -236,12 +237,6 @@ class Registration:
         if ack.drain and not self._draining:
             self._draining = True
             self._on_drain(ack.detail)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
 
 
 def _bot_report(bot: str, load: BotLoad) -> worker_pb2.BotReport:

@@ -1,5 +1,6 @@
 """One socket from its challenge to its end: handshake, a read loop, a single writer."""
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
@@ -101,10 +102,7 @@ class Connection:
         if self._running:
             await asyncio.wait(tuple(self._running), timeout=_LAST_ANSWERS_S)
         self._outbox.put_goodbye(Goodbye(code, reason))
-        try:
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._closed.wait()
-        except TimeoutError:
+        if not await within(_FAREWELL_S, self._closed.wait()):
             self._socket.fail(code, reason)
 
     async def _answer(self, text: str | bytes, dispatch: "Dispatch") -> None:

@@ -1,5 +1,6 @@
 """All connected clients: who is there, and how an event reaches those it is for."""
 
+from chassis.waiting import within
 import asyncio
 import logging
 import platform
@@ -59,10 +60,7 @@ class Hub:
         """Returns when no client has been connected for `for_s` seconds."""
         while True:
             await self._vacant.wait()
-            try:
-                async with asyncio.timeout(for_s):
-                    await self._occupied.wait()
-            except TimeoutError:
+            if not await within(for_s, self._occupied.wait()):
                 return
 
     def add(self, connection: Connection) -> None:

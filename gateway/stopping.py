@@ -1,5 +1,6 @@
 """Stopping what a session does, before it is reset or deleted."""
 
+from chassis.waiting import within
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
@@ -36,9 +37,7 @@ async def stop_run(
     at_work = set(session.active_runs).intersection(response.cancelled_runs)
     if at_work:
         # The router writes the end down after it has decided it. If it cannot, that end comes in the next transcript.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await _ended(sessions, session, at_work)
+        await within(_STOP_TIMEOUT_S, _ended(sessions, session, at_work))
 
 
 async def _ended(

@@ -1,5 +1,6 @@
 """From the session service's log to the sockets: one multiplexed watch for all clients, and resumable ones for ours."""
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Callable
@@ -78,13 +79,8 @@ class Streams:
         """
         if self._attached.is_set():
             return
-        try:
-            async with asyncio.timeout(_ATTACH_TIMEOUT_S):
-                await self._attached.wait()
-        except TimeoutError:
-            raise errors.unavailable(
-                "gateway starting; retry shortly", retry_after_ms=500, reason="startup-sidecars"
-            ) from None
+        if not await within(_ATTACH_TIMEOUT_S, self._attached.wait()):
+            raise errors.unavailable("gateway starting; retry shortly", retry_after_ms=500, reason="startup-sidecars")
 
     def text_of_run(self, run: str) -> str:
         return self._feed.text_of_run(run)

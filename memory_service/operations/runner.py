@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from chassis.clock import Clock
 from chassis.errors import AppError
+from chassis.waiting import within
 from memory_service.domain.errors import OperationStopped
 from memory_service.domain.operation import Operation, OperationFailure, OperationKind
 from memory_service.store.operation_store import OperationStore
@@ -109,11 +110,7 @@ class OperationRunner:
                 _log.warning("operations wait", extra={"reason": error.reason, "code": error.code})
                 worked = False
             if not worked:
-                try:
-                    async with asyncio.timeout(self._poll_s):
-                        await self._bell.wait()
-                except TimeoutError:
-                    continue
+                await within(self._poll_s, self._bell.wait())
 
     async def _work(self, found: Operation) -> bool:
         operation: Operation | None = found

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from chassis.errors import AppError
+from chassis.waiting import within
 from memory_service.domain.embedder import Shape
 from memory_service.domain.embedder_errors import EmbedderRefused, EmbedderUnavailable
 from memory_service.embedding.choice import Embedders
@@ -164,9 +165,5 @@ class Vectorizer:
         """Until something is written or the time for a look has come; after a failure the whole pause."""
         if self._pause_s:
             await asyncio.sleep(self._pause_s)
-            return
-        try:
-            async with asyncio.timeout(self._poll_s):
-                await self._bell.wait()
-        except TimeoutError:
-            return
+        else:
+            await within(self._poll_s, self._bell.wait())

@@ -3,6 +3,7 @@
 It is a doorbell with a view: losing a ring costs one poll interval, never a change, because the log is the truth.
 """
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Sequence
@@ -76,11 +77,7 @@ class Tail:
 
     async def _follow(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._poll_interval_s):
-                    await self._rung.wait()
-            except TimeoutError:
-                pass
+            await within(self._poll_interval_s, self._rung.wait())
             self._rung.clear()
             try:
                 await self._read_on()

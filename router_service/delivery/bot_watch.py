@@ -6,6 +6,7 @@ import logging
 
 import grpc.aio
 
+from chassis.waiting import within
 from mobot.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from router_service.bots import Bots
 
@@ -39,9 +40,7 @@ class BotWatch:
                 if not self._closing.is_set():
                     await self._stop()
                     raise
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._delay_s):
-                    await self._closing.wait()
+            await within(self._delay_s, self._closing.wait())
             self._delay_s = min(2 * self._delay_s, _LAST_RETRY_S)
         await self._stop()
 

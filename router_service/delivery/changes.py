@@ -1,5 +1,6 @@
 """Doorbells for watches: which messages the commits of this process have changed."""
 
+from chassis.waiting import within
 import asyncio
 from collections.abc import Callable, Iterable
 
@@ -25,11 +26,7 @@ class Watcher:
 
     async def wait(self, timeout_s: float) -> list[str]:
         """The ids that changed; empty when nothing did in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._bell.wait()
-        except TimeoutError:
-            pass
+        await within(timeout_s, self._bell.wait())
         self._bell.clear()
         ids = list(self._pending)
         self._pending.clear()

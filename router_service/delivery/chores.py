@@ -1,6 +1,7 @@
 """Chores: what must be done at some time although nobody calls for it. Schedules that are due, children that need
 looking after."""
 
+from chassis.waiting import within
 import asyncio
 import contextlib
 import logging
@@ -85,9 +86,7 @@ class Chores:
                 wait_s = self._poll_s
                 if next_us:
                     wait_s = min(wait_s, max(0.0, (next_us - self._store.now_us()) / 1e6))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await bell.wait()
+            await within(wait_s, bell.wait())
             bell.clear()
 
     async def _fire_due(self) -> int:

@@ -5,6 +5,7 @@ One call is in flight at a time, so that the end of a run always stands before t
 what comes meanwhile shares the next call.
 """
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections import deque
@@ -350,13 +351,8 @@ class Opener:
             self._asked.clear()
 
     async def _pause(self, delay_s: float) -> None:
-        if delay_s <= 0:
-            return
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._closing.wait()
-        except TimeoutError:
-            return
+        if delay_s > 0:
+            await within(delay_s, self._closing.wait())
 
 
 def _fill(append: session_service_pb2.SessionAppend, group: _Group) -> None:

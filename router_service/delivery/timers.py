@@ -4,6 +4,7 @@ Delays, retries, expiries, the grace of cancelled runs and leases without a stre
 streams in the attachments' end times. Nothing is polled row by row.
 """
 
+from chassis.waiting import within
 import asyncio
 import contextlib
 import logging
@@ -78,9 +79,7 @@ class Timers:
             except AppError as error:
                 _log.warning("timers cannot run", extra={"reason": error.reason or error.code})
                 wait_s = _RETRY_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._bell.wait()
+            await within(wait_s, self._bell.wait())
             self._bell.clear()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ It is not part of an append. It waits for a pause, works in small slices, and re
 notice it. How far it has got is in the database: it goes on after a restart, and replicas take turns.
 """
 
+from chassis.waiting import within
 import asyncio
 import logging
 import time
@@ -72,11 +73,7 @@ class Follower:
 
     async def _run(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(_POLL_S):  # what another replica left undone
-                    await self._bell.wait()
-            except TimeoutError:
-                pass
+            await within(_POLL_S, self._bell.wait())  # in the end for what another replica left undone
             self._bell.clear()
             try:
                 await self._wait_for_a_pause()

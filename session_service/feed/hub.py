@@ -1,5 +1,6 @@
 """Where commits meet watchers."""
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
@@ -139,11 +140,7 @@ class Hub:
     async def _follow(self) -> None:
         """Reads what other replicas wrote: when a commit shows a gap, and now and then."""
         while True:
-            try:
-                async with asyncio.timeout(self._poll_interval_s):
-                    await self._bell.wait()
-            except TimeoutError:
-                pass
+            await within(self._poll_interval_s, self._bell.wait())
             self._bell.clear()
             try:
                 await self._catch_up()

@@ -1,5 +1,6 @@
 """Time at work: warns of expiries, archives what is idle, purges what was deleted long ago."""
 
+from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Callable
@@ -119,9 +120,7 @@ class Sweeper:
             except AppError:
                 self._metrics.failures.inc()
                 _log.warning("sweep was broken off; the next one goes on", exc_info=True)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_s):
-                    await self._ended.wait()
+            await within(self._interval_s, self._ended.wait())
 
 
 def _for(act: _Act, name: str) -> Callable[[Transaction], bool]:
