@@ -71,13 +71,14 @@ class PostgresStore:
     async def _snapshot(self, function: Callable[[Connection], T]) -> T:
         conn = await connect(self._reading)
         try:
-            return await conn.run_sync(function)
+            try:
+                return await conn.run_sync(function)
+            finally:
+                await conn.close()  # ends the snapshot, which asks the server once more
         except DBAPIError as error:
             if is_outage(error):
                 raise Outage(unknown=False) from error
             raise
-        finally:
-            await conn.close()
 
 
 def _opening_error(url: URL, outage: Outage) -> AppError:

@@ -170,6 +170,40 @@ async def test_a_server_that_restarts_between_calls_is_not_noticed(
     assert await notebook.stored() == [1, 2]
 
 
+async def test_a_read_whose_connection_breaks_at_its_end_is_made_again(
+    postgres_server, postgresql_url, open_notebook_at
+):
+    notebook = await open_notebook_at(postgresql_url)
+    await notebook.database.writer.submit(notebook.note, 1)
+    reads = []
+
+    def read(conn):
+        found = list(conn.scalars(select(NOTES.c.sequence)))
+        reads.append(found)
+        if len(reads) == 1:
+            postgres_server.kill()
+            postgres_server.start()
+        return found
+
+    assert await notebook.database.read(read) == [1]
+    assert reads == [[1], [1]]
+
+
+async def test_a_read_whose_server_goes_away_at_its_end_is_unavailable(
+    postgres_server, postgresql_url, open_notebook_at
+):
+    notebook = await open_notebook_at(postgresql_url)
+
+    def read(conn):
+        conn.scalar(select(1))
+        postgres_server.kill()
+
+    with pytest.raises(Unavailable, match="not reachable"):
+        await notebook.database.read(read)
+    postgres_server.start()
+    assert await notebook.stored() == []
+
+
 async def test_a_server_that_is_away_makes_calls_unavailable_and_loses_nothing_acknowledged(
     postgres_server, postgresql_url, open_notebook_at
 ):
