@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mobot.session.v1 import session_pb2
 
 Label = Annotated[str | None, typer.Option(help="Short name, unique within the bot.")]
-DisplayName = Annotated[str | None, typer.Option(help="Name to show instead of the label.")]
+DisplayName = Annotated[str | None, typer.Option(help="Longer name to show; need not be unique.")]
 Description = Annotated[str | None, typer.Option(help="Free text.")]
 Group = Annotated[str | None, typer.Option(help="Group it is listed in.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; once for each.")]

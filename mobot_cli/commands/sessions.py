@@ -1,6 +1,7 @@
 """`mobot sessions`: the conversations."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,10 +22,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SessionArgument = Annotated[str, typer.Argument(help="BOT, BOT/SESSION or agent:BOT:SESSION.")]
 
 
+class Order(Enum):
+    """How a list is sorted."""
+
+    PINNED = "pinned"
+    ACTIVITY = "activity"
+    CREATED = "created"
+    NAME = "name"
+
+
 @app.callback()
 def sessions(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
-        _list(_Narrowed(), limit=50, as_json=as_json)
+        _list(_Narrowed(), Order.PINNED, limit=50, as_json=as_json)
 
 
 @app.command("list")
@@ -43,11 +53,14 @@ def list_sessions(
         bool | None, typer.Option("--running/--idle", help="Only those that are at work, or the others.")
     ] = None,
     parent: Annotated[str, typer.Option(help="Only those that came from this session.")] = "",
+    order: Annotated[
+        Order, typer.Option(help="pinned: those first, then the newest activity; or by activity, creation or name.")
+    ] = Order.PINNED,
     as_json: AsJson = False,
 ) -> None:
-    """Sessions, pinned and newest first."""
+    """Sessions, in the order that is asked for. A star stands before the label of a protected one."""
     which = _Narrowed(bot, text, archived, deleted, group, tuple(tags or ()), protected, running, parent)
-    _list(which, limit=limit, as_json=as_json)
+    _list(which, order, limit=limit, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +95,14 @@ class _Narrowed:
         )
 
 
-def _list(which: _Narrowed, *, limit: int, as_json: bool) -> None:
+def _list(which: _Narrowed, order: Order, *, limit: int, as_json: bool) -> None:
     from mobot.session.v1 import session_pb2, session_service_pb2
     from mobot_cli import printing, services
 
     async def command(mobot: services.Services) -> None:
         request = session_service_pb2.ListSessionsRequest(
             filter=which.filter(),
+            order=_order(order),
             view=session_service_pb2.SessionView(derived_title=True, last_message_preview=True),
             count_total=True,
         )
@@ -110,7 +124,8 @@ def _list(which: _Narrowed, *, limit: int, as_json: bool) -> None:
             [
                 [
                     session.key,
-                    ("* " if session.persistent else "") + (session.label or session.derived_title),
+                    ("* " if session.persistent else "")
+                    + (session.label or session.display_name or session.derived_title),
                     session_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
                     printing.age(session.last_activity_time),
                     str(session.message_count),
@@ -118,12 +133,25 @@ def _list(which: _Narrowed, *, limit: int, as_json: bool) -> None:
                 ]
                 for session in found
             ],
-            empty='No sessions. The first message makes one: mobot send main "hello"',
+            empty='No sessions. The first message makes one: mobot send main "hello"'
+            if which == _Narrowed()
+            else "No session is like that. `mobot sessions list` shows all that are in use.",
         )
         if total > len(found):
             printing.print_line(f"{len(found)} of {total}; --limit shows more.")
 
     services.run(command)
+
+
+def _order(order: Order) -> "session_service_pb2.SessionOrder.ValueType":
+    from mobot.session.v1 import session_service_pb2
+
+    return {
+        Order.PINNED: session_service_pb2.SESSION_ORDER_UNSPECIFIED,
+        Order.ACTIVITY: session_service_pb2.SESSION_ORDER_ACTIVITY,
+        Order.CREATED: session_service_pb2.SESSION_ORDER_CREATED,
+        Order.NAME: session_service_pb2.SESSION_ORDER_NAME,
+    }[order]
 
 
 @app.command()

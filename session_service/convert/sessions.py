@@ -11,7 +11,15 @@ from chassis.resource_names import SessionName, check_session_id, parse_session
 from mobot.session.v1 import part_pb2, session_pb2, session_service_pb2
 from session_service.convert.checks import check_count, check_text, from_timestamp, to_timestamp
 from session_service.domain.label import normalise_label
-from session_service.domain.session import Draft, Fields, Provenance, RunSummary, Session, Usage
+from session_service.domain.session import (
+    Draft,
+    Fields,
+    Provenance,
+    RunSummary,
+    Session,
+    Usage,
+    is_color_code,
+)
 
 CREATED_VIA = frozenset({"operator", "spawn", "cron", "channel", "import", "mail"})
 
@@ -156,7 +164,7 @@ def from_proto_fields(session: session_pb2.Session) -> Fields:
         group=check_text("session.group", session.group, 128),
         tags=_tags(session.tags),
         icon=_icon(session.icon),
-        color=check_text("session.color", session.color, 32),
+        color=_color(session.color),
         pinned=session.pinned,
         unread=session.unread,
         model=check_text("session.model", session.model, 256),
@@ -222,6 +230,12 @@ def _tags(tags: Iterable[str]) -> tuple[str, ...]:
 def _icon(icon: str) -> str:
     # Emoji are joined by characters that cannot be seen, so only the worst are refused.
     return check_text("session.icon", icon, 64, lines=True)
+
+
+def _color(color: str) -> str:
+    if color.startswith("#") and not is_color_code(color):
+        raise field_invalid("session.color", "must be a name or #rrggbb", value=color[:32])
+    return check_text("session.color", color, 32)
 
 
 def _overrides(overrides: Mapping[str, str]) -> dict[str, str]:

@@ -115,7 +115,7 @@ class SessionDeleted(errors.FailedPrecondition):
 class SessionNotDeleted(errors.FailedPrecondition):
     """Purging is for what was deleted before."""
 
-    reason = errors.FIELD_INVALID
+    reason = "SESSION_NOT_DELETED"
 
     def __init__(self, session: str) -> None:
         super().__init__(

@@ -3,8 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from string import hexdigits
 
 MAIN_SESSION_ID = "main"
+
+
+def is_color_code(color: str) -> bool:
+    """Whether it is #rrggbb."""
+    return len(color) == 7 and color[0] == "#" and all(digit in hexdigits for digit in color[1:])
 
 
 class SessionState(IntEnum):

@@ -117,7 +117,7 @@ def _alone(file: IO[bytes]) -> tuple[str, Mapping[str, Any], _Transcripts | None
     data = file.read(MAX_INDEX + 1)
     if len(data) > MAX_INDEX:
         raise ImportTooLarge("the index", MAX_INDEX)
-    return "sessions.json", _index(data, "sessions.json"), None
+    return "index", _index(data, "index"), None
 
 
 def _header(line: bytes) -> Mapping[str, Any] | None:
@@ -135,7 +135,15 @@ def _index(data: bytes, name: str) -> Mapping[str, Any]:
         raise ImportUnreadable(f"{name} is not JSON ({error})", location=name) from None
     if not isinstance(index, dict):
         raise ImportUnreadable(f"{name} is no object of sessions", location=name)
+    if index and not any(map(_may_be_session, index.items())):
+        raise ImportUnreadable(f"{name} holds nothing that looks like a session", location=name)
     return index
+
+
+def _may_be_session(item: tuple[str, Any]) -> bool:
+    """Also one that is damaged, which is reported then."""
+    key, entry = item
+    return key.startswith("agent:") or (isinstance(entry, dict) and bool(_uid(entry)))
 
 
 def _generation(

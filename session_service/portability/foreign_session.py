@@ -281,7 +281,7 @@ def _fields(given: Mapping[str, Any], location: str, report: Report) -> Fields:
         display_name=texts.line_of(given.get("displayName"), 500),
         group=texts.line_of(given.get("category"), 128),
         icon=texts.line_of(given.get("icon"), 64),
-        color=texts.line_of(given.get("color"), 32),
+        color=texts.color_of(given.get("color")),
         pinned=given.get("pinned") is True or texts.micros_of(given.get("pinnedAt")) is not None,
         model=f"{provider}/{model}" if provider and model else model,
         overrides={name: value for name, value in overrides.items() if value},

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from mobot.session.v1 import part_pb2
+from session_service.convert.checks import UNSHOWABLE
+from session_service.domain.session import is_color_code
 
 MAX_TEXT = 1024 * 1024
 _MAX_FILE = 3 * 1024 * 1024
@@ -17,6 +19,7 @@ _MAX_PARTS = 64
 # A stored question is decorated: "[Sat 2026-11-21 03:52 UTC] hello\n[message_id: 7d0c]".
 _STAMP = re.compile(r"\A\[[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]\n]{0,40}\] ?")
 _MESSAGE_ID = re.compile(r"\n?\[message_id: ([^\]\n]{1,200})\]\s*\Z")
+_SHORT_COLOR = re.compile(r"#[0-9A-Fa-f]{3}")
 _NO_ID = re.compile(r"[^A-Za-z0-9._:@+=~-]")
 
 
@@ -98,7 +101,15 @@ def line_of(value: object, maximum: int) -> str:
     """A printable line of text, cut; "" for what is no text."""
     if not isinstance(value, str):
         return ""
-    return "".join(character if character.isprintable() else " " for character in value).strip()[:maximum]
+    return UNSHOWABLE.sub(" ", value).strip()[:maximum]
+
+
+def color_of(value: object) -> str:
+    """A colour's name or #rrggbb; the short form is written out, and "" is for anything else."""
+    color = line_of(value, 32)
+    if _SHORT_COLOR.fullmatch(color):
+        color = "#" + "".join(2 * digit for digit in color[1:])
+    return color if is_color_code(color) or not color.startswith("#") else ""
 
 
 def _legal(rest: str) -> bool:

@@ -52,6 +52,8 @@ class SessionCalls(Calls):
         draft = sessions.from_proto_draft(bot, session_id, request.session, actor, template=template)
         await self._bots.check(bot)
         succeeds = request.succeeds_parent
+        if succeeds and not request.session.parent:
+            raise field_invalid("session.parent", "must be set for a session that succeeds it")
         create = partial(changing.create_session, draft=draft, actor=actor, policy=policy, succeeds_parent=succeeds)
         if request.HasField("based_on"):
             prefix = await self._prefix(request.based_on)

@@ -67,10 +67,10 @@ def update_session(
     expected: Expected = NOTHING_EXPECTED,
     missing: Draft | None = None,
 ) -> Session:
-    """`change` gives the new fields; `missing` is created when there is no such session."""
+    """`change` gives the new fields; `missing` is created when there is no such session, unless one is expected."""
     session = tx.find_session(name)
     if session is None:
-        if missing is None:
+        if missing is None or expected != NOTHING_EXPECTED:
             raise errors.SessionNotFound(name)
         return _create(tx, missing, actor)
     lifecycle.check_expected(session, uid=expected.uid, etag=expected.etag)

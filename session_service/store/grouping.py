@@ -42,15 +42,14 @@ def list_groups(conn: Connection) -> GroupPage:
 def update_groups(
     tx: Transaction, order: Sequence[str], renames: Mapping[str, str], removals: Sequence[str]
 ) -> GroupPage:
-    """Renames, then removes, then orders; groups that `order` does not name follow in their old order.
+    """Renames all at once, then removes, then orders; groups that `order` does not name follow in their old order.
 
     The sessions concerned change at once and without an event of their own.
     """
     conn = tx.conn
     names = list(conn.execute(select(SESSION_GROUP.c.name).order_by(SESSION_GROUP.c.position)).scalars())
-    for old, new in renames.items():
-        names = [new if name == old else name for name in names]
-        conn.execute(update(SESSION).where(SESSION.c.group_name == old).values(group_name=new))
+    names = [renames.get(name, name) for name in names]
+    _rename(tx, renames)
     for name in removals:
         names = [other for other in names if other != name]
         conn.execute(update(SESSION).where(SESSION.c.group_name == name).values(group_name=""))
@@ -59,3 +58,13 @@ def update_groups(
     if ordered:
         conn.execute(insert(SESSION_GROUP), [{"name": name, "position": at} for at, name in enumerate(ordered)])
     return list_groups(conn)
+
+
+def _rename(tx: Transaction, renames: Mapping[str, str]) -> None:
+    """What is renamed to a name that is renamed itself takes a name meanwhile that nobody can give."""
+    steps = list(renames.items())
+    if not renames.keys().isdisjoint(renames.values()):
+        aside = [(old, f"\x01{number}") for number, old in enumerate(renames)]
+        steps = aside + [(between, renames[old]) for old, between in aside]
+    for old, new in steps:
+        tx.conn.execute(update(SESSION).where(SESSION.c.group_name == old).values(group_name=new))

@@ -155,7 +155,16 @@ def list_events(
             return EventPage(session, events, True, as_of, total)
         left -= len(event.payload)
         events.append(event)
+    if not events and which.uid not in (None, "*", session.head.uid):
+        _check_transcript(conn, session, str(which.uid))
     return EventPage(session, events, False, as_of, total)
+
+
+def _check_transcript(conn: Connection, session: Session, uid: str) -> None:
+    """Raises TranscriptNotFound when the session never had the transcript."""
+    of_uid = select(TRANSCRIPT.c.pk).where(TRANSCRIPT.c.uid == uid, TRANSCRIPT.c.session == session.head.pk)
+    if conn.execute(of_uid.limit(1)).scalar() is None:
+        raise errors.TranscriptNotFound(session.name, uid)
 
 
 def select_events(conn: Connection, session: Session, which: EventFilter, *, limit: int) -> Iterator[StoredEvent]:

@@ -55,6 +55,14 @@ def test_fields_are_set_and_lists_narrowed(mobot: Mobot, word: str) -> None:
     assert run_mobot(mobot, "sessions", "protect", name).code == 0
     key = [f"agent:main:{word}"]
     assert keys(mobot, "--tag", word, "--protected", "--idle") == key
+    other = f"main/a-{word}"
+    assert run_mobot(mobot, "sessions", "create", other, "--tag", word, "--display-name", f"Second {word}").code == 0
+    assert keys(mobot, "--tag", word, "--order", "created") == [f"agent:main:a-{word}", *key]
+    assert keys(mobot, "--tag", word, "--order", "name") == [f"agent:main:a-{word}", *key]
+    assert run_mobot(mobot, "sessions", "list", "--order", "size").code == 2
+    assert f"Second {word}" in run_mobot(mobot, "sessions", "list", "--tag", word).out
+    assert "No session is like that" in run_mobot(mobot, "sessions", "list", "--tag", f"not-{word}").out
+    assert run_mobot(mobot, "sessions", "delete", other, "--yes").code == 0
     assert keys(mobot, "--tag", word, "--parent", "main/main") == key
     assert keys(mobot, "--tag", word, "--unprotected") == keys(mobot, "--tag", word, "--running") == []
     nothing = run_mobot(mobot, "sessions", "set", name)

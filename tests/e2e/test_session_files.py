@@ -84,6 +84,50 @@ def test_a_link_shows_the_session_until_it_is_revoked(mobot: Mobot, session: str
         urllib.request.urlopen(address)
 
 
+def test_a_single_file_of_sessions_comes_in_and_goes_out_again(mobot: Mobot, tmp_path: Path) -> None:
+    uid = str(uuid.uuid4())
+    session = f"main/moved-{uid}"
+    store = tmp_path / "sessions-store.json"
+    entries = {
+        f"agent:main:moved-{uid}": {"sessionId": uid, "updatedAt": 1_770_631_300_000, "displayName": "Moved"},
+        f"agent:main:broken-{uid}": {"updatedAt": 1},
+    }
+    store.write_text(json.dumps(entries))
+    said = [
+        {"type": "session", "version": 3, "id": uid, "timestamp": "2026-02-09T09:59:00.000Z"},
+        {
+            "type": "message",
+            "id": "m1",
+            "parentId": None,
+            "timestamp": "2026-02-09T10:00:00.000Z",
+            "message": {"role": "user", "content": f"hello {uid}"},
+        },
+    ]
+    (tmp_path / f"{uid}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in said) + "{broken\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert "make a copy of session.sqlite3" in " ".join(run_mobot(mobot, "sessions", "import", "--help").out.split())
+
+    trial = run_mobot(mobot, "sessions", "import", str(store), "--dry-run")
+    assert "1 sessions would be imported" in trial.out, trial.said
+    assert run_mobot(mobot, "history", session).code == 1
+
+    done = run_mobot(mobot, "sessions", "import", str(store))
+    assert "1 sessions imported (2 events), 0 here already, 1 skipped" in done.out, done.said
+    for place in (f"{uid}.jsonl:3", f"sessions-store.json: agent:main:broken-{uid}"):
+        assert place in done.out
+    assert "To go back" in done.out
+    assert [event["message"]["parts"] for event in history(mobot, session) if "message" in event] == [
+        [{"text": f"hello {uid}"}]
+    ]
+    assert "0 sessions imported (0 events), 1 here already" in run_mobot(mobot, "sessions", "import", str(store)).out
+
+    assert run_mobot(mobot, "sessions", "delete", session, "--yes").code == 0
+    assert run_mobot(mobot, "sessions", "purge", session, "--yes").code == 0
+    assert run_mobot(mobot, "history", session).code == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert "1 sessions imported" in run_mobot(mobot, "sessions", "import", str(store)).out
+
+
 def test_what_is_no_store_is_refused_by_name(mobot: Mobot, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
     refused = run_mobot(mobot, "sessions", "import", str(tmp_path / "note.txt"))

@@ -152,6 +152,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TEMPLATE_ALREADY_EXISTS: _ErrorReason.ValueType  # 43
     """ALREADY_EXISTS. There is a template of that name. Example: {"reason":"TEMPLATE_ALREADY_EXISTS","metadata":{"template":"templates/x"}}."""
+    ERROR_REASON_SESSION_NOT_DELETED: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION. Only a deleted session is purged: delete it first.
+    Example: {"reason":"SESSION_NOT_DELETED","metadata":{"session":"bots/main/sessions/x"}}.
+    """
     ERROR_REASON_IMPORT_TOO_LARGE: _ErrorReason.ValueType  # 60
     """RESOURCE_EXHAUSTED. An import, or what it unpacks to, is larger than the service takes.
     Example: {"reason":"IMPORT_TOO_LARGE","metadata":{"limit":"4294967296"}}.
@@ -308,6 +312,10 @@ Example: {"reason":"TRANSCRIPT_NOT_FOUND","metadata":{"session":"bots/main/sessi
 """
 ERROR_REASON_TEMPLATE_ALREADY_EXISTS: ErrorReason.ValueType  # 43
 """ALREADY_EXISTS. There is a template of that name. Example: {"reason":"TEMPLATE_ALREADY_EXISTS","metadata":{"template":"templates/x"}}."""
+ERROR_REASON_SESSION_NOT_DELETED: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION. Only a deleted session is purged: delete it first.
+Example: {"reason":"SESSION_NOT_DELETED","metadata":{"session":"bots/main/sessions/x"}}.
+"""
 ERROR_REASON_IMPORT_TOO_LARGE: ErrorReason.ValueType  # 60
 """RESOURCE_EXHAUSTED. An import, or what it unpacks to, is larger than the service takes.
 Example: {"reason":"IMPORT_TOO_LARGE","metadata":{"limit":"4294967296"}}.

@@ -162,7 +162,7 @@ class CreateSessionRequest(_message.Message):
     template: _builtins.str
     """Template to take fields from, "templates/{template}"."""
     succeeds_parent: _builtins.bool
-    """The session takes the place of its parent: refused where a reset of the parent would be."""
+    """The session takes the place of its parent, which must be named: refused where a reset of the parent would be."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """Initial fields; output-only ones are ignored."""
@@ -604,7 +604,7 @@ class UpdateSessionRequest(_message.Message):
     expected_uid: _builtins.str
     """Refuse unless the transcript's uid is this; empty for no check."""
     allow_missing: _builtins.bool
-    """Create the session when it is missing."""
+    """Create the session when it is missing; an expected_uid or etag is refused all the same."""
     request_id: _builtins.str
     """Retrying with the same id within 7 days returns the original answer."""
     @_builtins.property
@@ -3093,7 +3093,7 @@ class UpdateGroupsRequest(_message.Message):
 
     @_builtins.property
     def renames(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Groups to rename, old name to new."""
+        """Groups to rename, old name to new, all at once: two may change their names with each other."""
 
     @_builtins.property
     def removals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -337,7 +337,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PurgeSession(self, request, context):
-        """PurgeSession removes a deleted session for good. FAILED_PRECONDITION when it is not deleted.
+        """PurgeSession removes a deleted session for good. FAILED_PRECONDITION (SESSION_NOT_DELETED);
+        ABORTED (SESSION_CHANGED); NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,7 +389,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents pages through a session's log in either direction.
+        """ListEvents pages through a session's log in either direction. NOT_FOUND (SESSION_NOT_FOUND; TRANSCRIPT_NOT_FOUND for a
+        session_uid that the session never had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -76,7 +76,9 @@ class SessionServiceStub:
     UnarchiveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UnarchiveSessionRequest, _session_service_pb2.UnarchiveSessionResponse]
     """UnarchiveSession takes a session back from the archive."""
     PurgeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PurgeSessionRequest, _session_service_pb2.PurgeSessionResponse]
-    """PurgeSession removes a deleted session for good. FAILED_PRECONDITION when it is not deleted."""
+    """PurgeSession removes a deleted session for good. FAILED_PRECONDITION (SESSION_NOT_DELETED);
+    ABORTED (SESSION_CHANGED); NOT_FOUND.
+    """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
     """ForkSession copies a transcript up to an event into a new session. NOT_FOUND (EVENT_NOT_FOUND)."""
     MergeSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.MergeSessionsRequest, _session_service_pb2.MergeSessionsResponse]
@@ -94,7 +96,9 @@ class SessionServiceStub:
     append; the oldest pieces are dropped when a watcher is slow, and a snapshot follows.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]
-    """ListEvents pages through a session's log in either direction."""
+    """ListEvents pages through a session's log in either direction. NOT_FOUND (SESSION_NOT_FOUND; TRANSCRIPT_NOT_FOUND for a
+    session_uid that the session never had).
+    """
     GetEvent: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetEventRequest, _session_service_pb2.GetEventResponse]
     """GetEvent returns one event. NOT_FOUND (EVENT_NOT_FOUND)."""
     GetTurnContext: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTurnContextRequest, _session_service_pb2.GetTurnContextResponse]
@@ -194,7 +198,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     UnarchiveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UnarchiveSessionRequest, _session_service_pb2.UnarchiveSessionResponse]  # type: ignore[assignment]
     """UnarchiveSession takes a session back from the archive."""
     PurgeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PurgeSessionRequest, _session_service_pb2.PurgeSessionResponse]  # type: ignore[assignment]
-    """PurgeSession removes a deleted session for good. FAILED_PRECONDITION when it is not deleted."""
+    """PurgeSession removes a deleted session for good. FAILED_PRECONDITION (SESSION_NOT_DELETED);
+    ABORTED (SESSION_CHANGED); NOT_FOUND.
+    """
     ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """ForkSession copies a transcript up to an event into a new session. NOT_FOUND (EVENT_NOT_FOUND)."""
     MergeSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.MergeSessionsRequest, _session_service_pb2.MergeSessionsResponse]  # type: ignore[assignment]
@@ -212,7 +218,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     append; the oldest pieces are dropped when a watcher is slow, and a snapshot follows.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents pages through a session's log in either direction."""
+    """ListEvents pages through a session's log in either direction. NOT_FOUND (SESSION_NOT_FOUND; TRANSCRIPT_NOT_FOUND for a
+    session_uid that the session never had).
+    """
     GetEvent: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetEventRequest, _session_service_pb2.GetEventResponse]  # type: ignore[assignment]
     """GetEvent returns one event. NOT_FOUND (EVENT_NOT_FOUND)."""
     GetTurnContext: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTurnContextRequest, _session_service_pb2.GetTurnContextResponse]  # type: ignore[assignment]
@@ -387,7 +395,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.PurgeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.PurgeSessionResponse, _abc.Awaitable[_session_service_pb2.PurgeSessionResponse]]:
-        """PurgeSession removes a deleted session for good. FAILED_PRECONDITION when it is not deleted."""
+        """PurgeSession removes a deleted session for good. FAILED_PRECONDITION (SESSION_NOT_DELETED);
+        ABORTED (SESSION_CHANGED); NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ForkSession(
@@ -447,7 +457,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListEventsResponse, _abc.Awaitable[_session_service_pb2.ListEventsResponse]]:
-        """ListEvents pages through a session's log in either direction."""
+        """ListEvents pages through a session's log in either direction. NOT_FOUND (SESSION_NOT_FOUND; TRANSCRIPT_NOT_FOUND for a
+        session_uid that the session never had).
+        """
 
     @_abc_1.abstractmethod
     def GetEvent(

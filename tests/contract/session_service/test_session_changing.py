@@ -244,7 +244,8 @@ async def test_a_purge_needs_a_deleted_session_and_leaves_nothing(stub):
     session = await create(stub, "a")
     await append_to(stub, session.name, message("m1"))
     request = pb.PurgeSessionRequest(name=session.name, expected_uid=session.uid)
-    assert (await refusal(stub.PurgeSession(request))).code == "FAILED_PRECONDITION"
+    error = await refusal(stub.PurgeSession(request))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "SESSION_NOT_DELETED")
     await stub.DeleteSession(pb.DeleteSessionRequest(name=session.name))
     assert (await refusal(stub.PurgeSession(pb.PurgeSessionRequest(name=session.name)))).reason == "FIELD_INVALID"
     # Created, said something, archived, deleted.
@@ -300,3 +301,44 @@ async def test_groups_are_known_ordered_renamed_and_removed(stub):
     page = await stub.ListGroups(pb.ListGroupsRequest(page_size=2))
     rest = await stub.ListGroups(pb.ListGroupsRequest(page_size=2, page_token=page.next_page_token))
     assert [group.group for group in rest.groups] == ["Office"]
+
+
+async def test_groups_change_their_names_with_each_other(stub):
+    for session_id, group in (("a", "One"), ("b", "Two"), ("c", "Three")):
+        await create(stub, session_id, group=group)
+    renames = {"One": "Two", "Two": "One", "Three": "Four", "Four": "Five"}
+    updated = await stub.UpdateGroups(pb.UpdateGroupsRequest(renames=renames))
+    assert [(group.group, group.session_count) for group in updated.groups] == [("Two", 1), ("One", 1), ("Four", 1)]
+    assert [(await get(stub, name(session_id))).group for session_id in "abc"] == ["Two", "One", "Four"]
+
+
+@pytest.mark.parametrize("expected", [{"uid": "gone"}, {"etag": "W3"}])
+async def test_what_is_expected_to_be_there_is_not_created(stub, expected):
+    error = await refusal(stub.UpdateSession(update(name("a"), ["icon"], icon="x", missing=True, **expected)))
+    assert error.reason == "SESSION_NOT_FOUND"
+    assert (await refusal(stub.GetSession(pb.GetSessionRequest(name=name("a"))))).reason == "SESSION_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param("\N{WOMAN}\u200d\N{PERSONAL COMPUTER}", id="joined emoji"),
+        pytest.param("Prix\u00a0: 3\u202f\u20ac", id="spaces that do not break"),
+        pytest.param("\u65e5\u672c\u3000\u8a9e", id="wide space"),
+        pytest.param("\U0001fae8", id="younger than the tables of Python"),
+        pytest.param("\u05d0\u200f b", id="mark of direction"),
+    ],
+)
+async def test_names_groups_and_tags_are_written_as_people_write(stub, shown):
+    before = await create(stub, "a")
+    after = await changed(
+        stub, before.name, ["display_name", "group", "tags"], display_name=shown, group=shown, tags=[shown]
+    )
+    assert (after.display_name, after.group, list(after.tags)) == (shown, shown, [shown])
+    assert [session.name for session in (await stub.ListSessions(lists(group=shown, tags=[shown]))).sessions] == [
+        before.name
+    ]
+
+
+def lists(**narrowed) -> pb.ListSessionsRequest:
+    return pb.ListSessionsRequest(filter=pb.SessionFilter(**narrowed))

@@ -90,6 +90,32 @@ async def test_an_index_alone_brings_sessions_without_their_past(world):
     assert sorted(into_one.sessions) == [name("weather", "helper"), name("x", "helper")]
 
 
+async def test_a_single_file_of_the_same_entries_is_accepted_with_and_without_transcripts(world):
+    stub = world.stub()
+    index = {
+        "agent:main:weather": entry(label="Weather", color="#0aF", displayName="The\u00a0weather", pinned=True),
+        "agent:main:odd": entry("odd-uid", color="#12", archived=True),
+        "agent:main:broken": {"updatedAt": 1},
+    }
+    alone = json.dumps(index).encode()
+    trial = await take(stub, alone, dry_run=True)
+    assert (trial.created_count, trial.skipped_count, trial.dry_run) == (2, 1, True)
+    assert not (await stub.ListSessions(pb.ListSessionsRequest())).sessions
+    packed = tar({"sessions-store.json": alone, f"{UID}.jsonl": lines(transcript())})
+    report = await take(stub, packed)
+    assert (report.created_count, report.skipped_count, report.format) == (2, 1, pb.IMPORT_FORMAT_OPENCLAW_JSON)
+    assert "sessions-store.json: agent:main:broken" in {problem.location for problem in report.problems}
+    assert "put back the copy" in report.way_back
+    found = await check_weather(stub, "weather")
+    assert (found.label, found.color, found.display_name) == ("Weather", "#00aaFF", "The\u00a0weather")
+    odd = (await stub.GetSession(pb.GetSessionRequest(name=name("odd")))).session
+    assert (odd.color, odd.state) == ("", session_pb2.SESSION_STATE_ARCHIVED)
+    for again in (packed, alone):
+        repeated = await take(stub, again)
+        assert (repeated.created_count, repeated.unchanged_count, repeated.event_count) == (0, 2, 0)
+    assert await check_weather(stub, "weather") == found
+
+
 async def test_a_transcript_alone_is_imported_and_so_is_our_own(world):
     stub = world.stub()
     await take(stub, lines(transcript()), bot="bots/main")
@@ -196,6 +222,7 @@ def escaping_tar(path: str, *, link: str = "") -> bytes:
         pytest.param(gzip.compress(gzip.compress(b"{}")), "IMPORT_UNREADABLE", id="packed twice"),
         pytest.param(tar({"other.txt": b""}), "IMPORT_UNREADABLE", id="tar without index"),
         pytest.param(tar({"sessions.json": b"{"}), "IMPORT_UNREADABLE", id="damaged index"),
+        pytest.param(b'{"version": 1, "sessions": {}}', "IMPORT_UNREADABLE", id="an object of something else"),
         pytest.param(escaping_tar("../sessions.json"), "IMPORT_UNSAFE", id="path that leads out"),
         pytest.param(escaping_tar("/etc/sessions.json"), "IMPORT_UNSAFE", id="absolute path"),
         pytest.param(escaping_tar("sessions.json", link="/etc/passwd"), "IMPORT_UNSAFE", id="link"),

@@ -2,6 +2,7 @@
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from session_world import append, create, message, name, pb, refusal
 
 from mobot.session.v1 import session_pb2
@@ -64,7 +65,12 @@ REQUESTS = {
         (updates(tags=[f"t{number}" for number in range(33)]), "session.tags"),
         (updates(group="x" * 129), "session.group"),
         (updates(group="a\nb"), "session.group"),
+        (updates(group="a\u202eb"), "session.group"),
+        (updates(display_name="a\x7fb"), "session.display_name"),
         (updates(color="x" * 33), "session.color"),
+        (updates(color="#12"), "session.color"),
+        (updates(color="#12345g"), "session.color"),
+        (updates(expire_time=Timestamp(seconds=-62_135_596_801)), "session.expire_time"),
         (updates(model="x" * 257), "session.model"),
         (updates(overrides={str(number): "" for number in range(65)}), "session.overrides"),
         (pb.UpdateSessionRequest(session=session(), update_mask=FieldMask(paths=["nonsense"])), "update_mask"),

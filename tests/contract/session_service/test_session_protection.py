@@ -241,3 +241,10 @@ async def test_a_summary_that_claims_to_cover_the_future_hides_nothing(stub):
     turn = await stub.GetTurnContext(pb.GetTurnContextRequest(session=session.name, run="r"))
     assert [event.id for event in turn.events] == ["m2"]
     assert await texts(stub, session.name) == ["hello", "hello"]
+
+
+async def test_a_successor_names_whom_it_succeeds(ruled):
+    stub = (await ruled()).stub()
+    error = await refusal(stub.CreateSession(successor("")))
+    assert (error.reason, error.metadata["field"]) == ("FIELD_INVALID", "session.parent")
+    assert not (await stub.ListSessions(pb.ListSessionsRequest())).sessions

@@ -321,3 +321,17 @@ async def test_negative_sizes_are_refused(stub):
         turn(stub, max_events=-1),
     ):
         assert (await refusal(call)).reason == "FIELD_INVALID"
+
+
+async def test_the_history_of_a_transcript_that_never_was_is_refused(stub):
+    session = await create(stub, "a")
+    reset = (await stub.ResetSession(pb.ResetSessionRequest(name=session.name))).session
+
+    def history(uid: str, **narrowed):
+        narrow = pb.EventFilter(session_uid=uid, **narrowed)
+        return stub.ListEvents(pb.ListEventsRequest(parent=session.name, filter=narrow))
+
+    assert (await refusal(history("nobody"))).reason == "TRANSCRIPT_NOT_FOUND"
+    assert len((await history(session.uid)).events) == 1
+    for uid in (session.uid, reset.uid, "*", ""):
+        assert not (await history(uid, after_sequence=99)).events

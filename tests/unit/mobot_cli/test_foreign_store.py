@@ -89,3 +89,18 @@ def test_links_are_not_followed_and_an_empty_directory_has_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     with sources(tmp_path / "empty") as found:
         assert list(found) == []
+
+
+@pytest.mark.parametrize("named", ["directory", "file"])
+def test_a_single_file_of_sessions_is_found_with_the_transcripts_beside_it(tmp_path, named):
+    store = tmp_path / "sessions-store.json"
+    store.write_text(json.dumps({"agent:main:x": {"sessionId": "x"}}))
+    with sources(tmp_path if named == "directory" else store) as found:
+        assert [(source.title, source.path) for source in found] == [(str(store), store)]
+    (tmp_path / "x.jsonl").write_text('{"type": "session"}\n')
+    before = files_of(tmp_path)
+    with sources(tmp_path if named == "directory" else store) as found:
+        with tarfile.open(found[0].path) as tar:
+            assert tar.getnames() == ["sessions-store.json", "x.jsonl"]
+        assert found[0].title == str(store)
+    assert files_of(tmp_path) == before

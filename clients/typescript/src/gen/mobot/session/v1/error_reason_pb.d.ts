@@ -322,6 +322,14 @@ export enum ErrorReason {
   TEMPLATE_ALREADY_EXISTS = 43,
 
   /**
+   * FAILED_PRECONDITION. Only a deleted session is purged: delete it first.
+   * Example: {"reason":"SESSION_NOT_DELETED","metadata":{"session":"bots/main/sessions/x"}}.
+   *
+   * @generated from enum value: ERROR_REASON_SESSION_NOT_DELETED = 44;
+   */
+  SESSION_NOT_DELETED = 44,
+
+  /**
    * RESOURCE_EXHAUSTED. An import, or what it unpacks to, is larger than the service takes.
    * Example: {"reason":"IMPORT_TOO_LARGE","metadata":{"limit":"4294967296"}}.
    *

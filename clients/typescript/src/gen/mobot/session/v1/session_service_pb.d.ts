@@ -70,7 +70,7 @@ export declare type CreateSessionRequest = Message<"mobot.session.v1.CreateSessi
   template: string;
 
   /**
-   * The session takes the place of its parent: refused where a reset of the parent would be.
+   * The session takes the place of its parent, which must be named: refused where a reset of the parent would be.
    *
    * @generated from field: bool succeeds_parent = 8;
    */
@@ -547,7 +547,7 @@ export declare type UpdateSessionRequest = Message<"mobot.session.v1.UpdateSessi
   expectedUid: string;
 
   /**
-   * Create the session when it is missing.
+   * Create the session when it is missing; an expected_uid or etag is refused all the same.
    *
    * @generated from field: bool allow_missing = 4;
    */
@@ -3123,7 +3123,7 @@ export declare type UpdateGroupsRequest = Message<"mobot.session.v1.UpdateGroups
   groups: string[];
 
   /**
-   * Groups to rename, old name to new.
+   * Groups to rename, old name to new, all at once: two may change their names with each other.
    *
    * @generated from field: map<string, string> renames = 2;
    */
@@ -3470,7 +3470,8 @@ export declare const SessionService: GenService<{
     output: typeof UnarchiveSessionResponseSchema;
   },
   /**
-   * PurgeSession removes a deleted session for good. FAILED_PRECONDITION when it is not deleted.
+   * PurgeSession removes a deleted session for good. FAILED_PRECONDITION (SESSION_NOT_DELETED);
+   * ABORTED (SESSION_CHANGED); NOT_FOUND.
    *
    * @generated from rpc mobot.session.v1.SessionService.PurgeSession
    */
@@ -3542,7 +3543,8 @@ export declare const SessionService: GenService<{
     output: typeof PublishDeltasResponseSchema;
   },
   /**
-   * ListEvents pages through a session's log in either direction.
+   * ListEvents pages through a session's log in either direction. NOT_FOUND (SESSION_NOT_FOUND; TRANSCRIPT_NOT_FOUND for a
+   * session_uid that the session never had).
    *
    * @generated from rpc mobot.session.v1.SessionService.ListEvents
    */
