@@ -4,13 +4,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import CollectorRegistry
+
 from bot_runner.bot_watch import BotWatch
 from bot_runner.brains.distilling import distil_by_rules
 from bot_runner.brains.echo import EchoBrain
 from bot_runner.brains.openai import OpenaiBrain, missing_key
 from bot_runner.hosted_bot import EchoSettings, HostedBot, OpenaiSettings
+from bot_runner.meters import ModelMeters
 from bot_runner.reflection import Distil, Reflecting
 from bot_runner.settings import RunnerSettings
+from bot_sdk.meters import TurnMeters
 from bot_sdk.registration import software_version
 from bot_sdk.stubs import Dials, Stubs
 from bot_sdk.turn import Turn
@@ -24,8 +28,13 @@ _log = logging.getLogger("mobot.runner.host")
 class RunnerHost:
     """`run` does everything; `drain` makes it end."""
 
-    def __init__(self, dialer: Dials, settings: RunnerSettings, *, grace_s: float) -> None:
-        """`grace_s`: how long turns may take to end when it drains, before they are handed back."""
+    def __init__(
+        self, dialer: Dials, settings: RunnerSettings, *, grace_s: float, meters: CollectorRegistry | None = None
+    ) -> None:
+        """`grace_s`: how long turns may take to end when it drains, before they are handed back.
+
+        What is counted of turns, tools and models is added to `meters`.
+        """
         self._settings = settings
         self._worker = Worker(
             dialer,
@@ -33,7 +42,9 @@ class RunnerHost:
             concurrency=settings.concurrency,
             grace_s=grace_s,
             software=software_version("bot_runner"),
+            meters=TurnMeters(meters),
         )
+        self._model_meters = ModelMeters(meters)
         self._watch = BotWatch(Stubs(dialer), only=settings.bots, on_bots=self._host)
         self._hosted: dict[str, HostedBot] = {}
         self._closing: list[OpenaiBrain] = []
@@ -105,7 +116,7 @@ class RunnerHost:
         return self._openai(bot, bot.brain)
 
     def _openai(self, bot: HostedBot, settings: OpenaiSettings) -> tuple[Brain, str]:
-        brain = OpenaiBrain(bot, settings)
+        brain = OpenaiBrain(bot, settings, meters=self._model_meters)
         # Turns of a brain that was replaced may still use it, so all are closed together at the end.
         self._closing.append(brain)
         return _reflecting(bot, brain, brain.distil), missing_key(settings)

@@ -1,6 +1,7 @@
 """The runner's process: settings, signals, and the one place where things are put together."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 
@@ -10,7 +11,9 @@ from bot_sdk.errors import WorkerReplaced
 from chassis import logs
 from chassis.channel import Dialer
 from chassis.lifeline import Lifeline
+from chassis.metrics_endpoint import open_metrics
 from chassis.settings import ChassisSettings, TargetSettings, load, root_token
+from chassis.telemetry import Telemetry
 
 EXIT_REPLACED = 3
 """Exit code when another process runs under the same worker id."""
@@ -23,14 +26,22 @@ async def serve(line: Lifeline) -> int:
 
     Raises:
         SettingsError: a setting breaks its rule.
-        chassis.errors.AppError: registry or router refuse this worker for good.
+        chassis.errors.AppError: the port of its metrics is taken, or registry or router refuse this worker for good.
     """
     settings = load(RunnerSettings)
     chassis = load(ChassisSettings)
     logs.configure("runner", level=chassis.log_level, json=chassis.log_json)
     actor = f"workers/{settings.worker()}"
-    dialer = Dialer(load(TargetSettings).targets(), token=root_token(chassis), actor=actor)
-    host = RunnerHost(dialer, settings, grace_s=chassis.grace_s)
+    async with contextlib.AsyncExitStack() as opened:
+        dialer = Dialer(load(TargetSettings).targets(), token=root_token(chassis), actor=actor)
+        opened.push_async_callback(dialer.close)
+        telemetry = Telemetry("runner")
+        host = RunnerHost(dialer, settings, grace_s=chassis.grace_s, meters=telemetry.registry)
+        await open_metrics("runner", settings, chassis, telemetry, opened)
+        return await _run(host, line, actor)
+
+
+async def _run(host: RunnerHost, line: Lifeline, actor: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.drain)
@@ -43,7 +54,6 @@ async def serve(line: Lifeline) -> int:
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
-        await dialer.close()
     return 0
 
 

@@ -25,6 +25,14 @@ class RunnerSettings(MobotSettings):
         0.03, ge=0, le=60, description="Pause before each word of an echo bot whose settings name none, in seconds."
     )
 
+    host: str = Field("127.0.0.1", description="Address of /metrics and /healthz.")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port of /metrics and /healthz over HTTP; 0 takes any free one. Default: none.",
+    )
+
     def worker(self) -> str:
         """The worker's id."""
         if self.worker_id:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from bot_sdk.appends import AppendQueue
 from bot_sdk.attachment import Attachment, Result
 from bot_sdk.deltas import DeltaPublisher
 from bot_sdk.errors import LeaseLost, NeedsDecision, Retryable, TurnFailed
+from bot_sdk.meters import TurnMeters
 from bot_sdk.model import BotProfile, Lease
 from bot_sdk.stubs import TRANSIENT, Stubs
 from bot_sdk.turn import Turn
@@ -46,12 +48,13 @@ class _Ending(Enum):
 
 
 class _Run:
-    __slots__ = ("cancels", "ending", "given", "handler", "handler_ended", "lease", "over", "task", "turn")
+    __slots__ = ("began", "cancels", "ending", "given", "handler", "handler_ended", "lease", "over", "task", "turn")
 
     def __init__(self, lease: Lease, turn: Turn, handler: Handler) -> None:
         self.lease = lease
         self.turn = turn
         self.handler = handler
+        self.began = time.perf_counter()
         self.task: asyncio.Task[None] | None = None
         self.ending: _Ending | None = None
         self.cancels = 0
@@ -72,6 +75,7 @@ class Runs:
         handlers: Mapping[str, Handler],
         profiles: Mapping[str, BotProfile],
         on_load: Callable[[], None],
+        meters: TurnMeters,
         stop_grace_s: float = STOP_GRACE_S,
     ) -> None:
         """`handlers` and `profiles` are by bot name and may change; `on_load` hears of bots that began or rest."""
@@ -81,6 +85,7 @@ class Runs:
         self._handlers = handlers
         self._profiles = profiles
         self._on_load = on_load
+        self._meters = meters
         self._stop_grace_s = stop_grace_s
         self._attachment: Attachment | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -154,6 +159,7 @@ class Runs:
             extend=self._attachment.extend,
             decision=convert.to_decision(delivery),
             note=self._attachment.note,
+            meters=self._meters,
             notes=frozenset(step.step for step in delivery.steps),
         )
         run = _Run(lease, turn, handler)
@@ -283,6 +289,10 @@ class Runs:
         run.over = True
         run.turn.answer.close()
         self._count(run.lease.bot, -1)
+        reason = result.error.reason if isinstance(result, message_pb2.Failure) else ""
+        outcome = _outcome(run, result)
+        failed = outcome in ("failed", "retryable")
+        self._meters.turn_ended(outcome, time.perf_counter() - run.began, reason=reason if failed else "")
         if result is None:
             self._drop(run)
             return
@@ -300,6 +310,21 @@ class Runs:
             self._idle.clear()
         if not before or not self._in_flight[bot]:
             self._on_load()
+
+
+def _outcome(run: _Run, result: Result | None) -> str:
+    """How an attempt ended, as it is counted."""
+    if result is None:
+        return "lost"
+    if isinstance(result, message_pb2.Completion):
+        return "succeeded"
+    if result.cancelled:
+        return "cancelled"
+    if result.HasField("decision_request"):
+        return "asked"
+    if run.ending is _Ending.HANDED_BACK:
+        return "handed_back"
+    return "retryable" if result.retryable else "failed"
 
 
 def _cause(error: Exception) -> BaseException:

@@ -5,6 +5,7 @@ next attempt takes the same way again (a plain handler) just does its steps agai
 way is not repeatable (a model) asks for `committed()` first and goes on behind it.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -15,6 +16,7 @@ from bot_sdk import convert
 from bot_sdk.doubts import SKIP, Doubts
 from bot_sdk.errors import Permanent
 from bot_sdk.events import EventFactory, event_id
+from bot_sdk.meters import TurnMeters
 from bot_sdk.model import Effect, Entry, Lease, Said, ToolCall, ToolResult
 from mobot.session.v1 import event_pb2
 
@@ -66,6 +68,7 @@ class Steps:
         write: Write,
         earlier: Callable[[], Awaitable[Sequence[Entry]]],
         doubts: Doubts,
+        meters: TurnMeters,
     ) -> None:
         """`write` queues events and gives what awaits their commit; `earlier` fetches what the run has committed."""
         self._lease = lease
@@ -73,6 +76,7 @@ class Steps:
         self._write = write
         self._earlier = earlier
         self._doubts = doubts
+        self._meters = meters
         self._known: dict[str, Entry] | None = None
         self._next = 1
 
@@ -136,7 +140,7 @@ class Steps:
             decided = await self._doubts.resolve(request.tool, call_id)
             if decided is not None:
                 return await self._returned(step, call_id, request.tool, _answer_of(decided))
-        return await self._returned(step, call_id, request.tool, await make())
+        return await self._returned(step, call_id, request.tool, await self._made(request.tool, make))
 
     async def remember(self, name: str, make: Callable[[], Awaitable[Json]], effect: Effect) -> Json:
         """The value of the step `name`, made once per run and handed back to later attempts.
@@ -167,6 +171,15 @@ class Steps:
         value = await make()
         await self._write([self._value(name, value)])
         return value
+
+    async def _made(self, tool: str, make: Callable[[], Awaitable[ToolAnswer]]) -> ToolAnswer:
+        began, outcome = time.perf_counter(), "raised"
+        try:
+            answer = await make()
+            outcome = "error" if answer.is_error else "ok"
+        finally:
+            self._meters.tool_called(tool, outcome, time.perf_counter() - began)
+        return answer
 
     async def _returned(self, step: str, call_id: str, tool: str, answer: ToolAnswer) -> ToolAnswer:
         text = answer.text

@@ -15,6 +15,7 @@ from bot_sdk.doubts import Doubts
 from bot_sdk.errors import NoReply
 from bot_sdk.mail import Mail, set_destination
 from bot_sdk.memory import MemoryStore, Origin
+from bot_sdk.meters import TurnMeters
 from bot_sdk.model import (
     BotProfile,
     Consumption,
@@ -57,6 +58,7 @@ class Turn:
         take_in: Callable[[Lease, str], None],
         all_taken_in: Callable[[Lease], Awaitable[None]],
         note: Callable[[Lease, str], Awaitable[None]],
+        meters: TurnMeters,
         notes: frozenset[str] = frozenset(),
         collected: Sequence[InboundMessage] = (),
         decision: Decision | None = None,
@@ -78,6 +80,7 @@ class Turn:
         self._take_in = take_in
         self._note = note
         self._notes = notes
+        self._meters = meters
         self._steps: Steps | None = None
         self._context: TurnContext | None = None
         self._memory: MemoryStore | None = None
@@ -184,7 +187,12 @@ class Turn:
         if self._steps is None:
             doubts = Doubts(self.lease, self.decision, notes=self._notes, note=self._note)
             self._steps = Steps(
-                self.lease, self.answer.events, write=self.answer.write, earlier=self.earlier, doubts=doubts
+                self.lease,
+                self.answer.events,
+                write=self.answer.write,
+                earlier=self.earlier,
+                doubts=doubts,
+                meters=self._meters,
             )
         return self._steps
 

@@ -8,6 +8,7 @@ from bot_sdk.appends import AppendQueue
 from bot_sdk.attachment import Attachment
 from bot_sdk.deltas import DeltaPublisher
 from bot_sdk.errors import WorkerReplaced
+from bot_sdk.meters import TurnMeters
 from bot_sdk.model import BotProfile
 from bot_sdk.registration import BotLoad, Registration, WorkerIdentity, software_version
 from bot_sdk.runs import STOP_GRACE_S, Handler, Runs
@@ -39,10 +40,12 @@ class Worker:
         stop_grace_s: float = STOP_GRACE_S,
         software: str = "",
         labels: Mapping[str, str] | None = None,
+        meters: TurnMeters | None = None,
     ) -> None:
         """`handlers` are by bot id ("main"). `grace_s` is how long turns may take to end when the worker drains.
 
         `stop_grace_s` is how long a handler may take to end once its turn was stopped, before it is left alone.
+        `meters` counts the turns and tool calls of this worker.
         """
         resource_names.check_worker_id(worker_id)
         stubs = Stubs(dialer)
@@ -67,6 +70,7 @@ class Worker:
             handlers=self._handlers,
             profiles=self._profiles,
             on_load=self._registration.changed,
+            meters=meters or TurnMeters(),
             stop_grace_s=stop_grace_s,
         )
         self._attachment = Attachment(

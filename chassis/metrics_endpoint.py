@@ -5,15 +5,18 @@ them while they change. It is no web server: one request a connection, a few con
 """
 
 import asyncio
+import contextlib
 import errno
 import hmac
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from chassis.errors import FailedPrecondition
 from chassis.listening import PortInUse
+from chassis.settings import ChassisSettings
+from chassis.telemetry import Telemetry
 
 _MAX_HEAD_BYTES: Final = 8 * 1024
 _MAX_CONNECTIONS: Final = 16
@@ -101,6 +104,35 @@ class MetricsEndpoint:
         named = (header.partition(b":") for header in headers)
         shown = [value.strip() for name, _, value in named if name.strip().lower() == b"authorization"]
         return len(shown) == 1 and hmac.compare_digest(shown[0], b"Bearer " + self._token)
+
+
+class MetricsSettings(Protocol):
+    """Where a process serves its meters, if it does."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def metrics_port(self) -> int | None: ...
+
+
+async def open_metrics(
+    name: str,
+    settings: MetricsSettings,
+    chassis: ChassisSettings,
+    telemetry: Telemetry,
+    opened: contextlib.AsyncExitStack,
+) -> None:
+    """Serves the meters of the process `name` at its metrics port, if it has one, until `opened` is closed.
+
+    Raises:
+        FailedPrecondition: the port is taken, or cannot be listened on.
+    """
+    if settings.metrics_port is None:
+        return
+    token = chassis.metrics_token.get_secret_value() if chassis.metrics_token else ""
+    endpoint = MetricsEndpoint(telemetry.render_metrics, token=token)
+    await endpoint.start(settings.host, settings.metrics_port, setting=f"MOBOT_{name.upper()}_METRICS_PORT")
+    opened.push_async_callback(endpoint.close)
 
 
 def _response(method: bytes, status: HTTPStatus, content_type: str, body: bytes) -> bytes:

@@ -8,7 +8,7 @@ from chassis.channel import Dialer
 from chassis.clock import Clock, SystemClock
 from chassis.identity import Authenticator, mint_token
 from chassis.lifeline import Lifeline
-from chassis.metrics_endpoint import MetricsEndpoint
+from chassis.metrics_endpoint import open_metrics
 from chassis.server import Service, ServiceHost, serve
 from chassis.settings import ChassisSettings, ListenSettings, TargetSettings, load, root_token
 from chassis.telemetry import Telemetry
@@ -52,23 +52,3 @@ async def run_service(name: str, settings_class: type[S], compose: Compose[S], l
             clock=clock,
         )
         await serve([host], on_ready=line.ready)
-
-
-async def open_metrics(
-    name: str,
-    settings: ListenSettings,
-    chassis: ChassisSettings,
-    telemetry: Telemetry,
-    opened: contextlib.AsyncExitStack,
-) -> None:
-    """Serves the process's meters at the service's metrics port, if it has one, until `opened` is closed.
-
-    Raises:
-        FailedPrecondition: the port is taken, or cannot be listened on.
-    """
-    if settings.metrics_port is None:
-        return
-    token = chassis.metrics_token.get_secret_value() if chassis.metrics_token else ""
-    endpoint = MetricsEndpoint(telemetry.render_metrics, token=token)
-    await endpoint.start(settings.host, settings.metrics_port, setting=f"MOBOT_{name.upper()}_METRICS_PORT")
-    opened.push_async_callback(endpoint.close)

@@ -94,7 +94,7 @@ class ChassisSettings(MobotSettings):
     )
     metrics_token: SecretStr | None = Field(
         None,
-        description="Bearer token that /metrics of services and gateway asks for. Default: open to whoever reaches it.",
+        description="Bearer token that every /metrics asks for. Default: open to whoever reaches it.",
     )
 
     @field_validator("data_dir")

@@ -21,8 +21,9 @@ from chassis.clock import SystemClock
 from chassis.errors import FailedPrecondition
 from chassis.identity import Authenticator, mint_token
 from chassis.lifeline import Lifeline
+from chassis.metrics_endpoint import open_metrics
 from chassis.server import Front, ServiceHost, serve
-from chassis.service_process import Compose, open_metrics
+from chassis.service_process import Compose
 from chassis.settings import ChassisSettings, ListenSettings, TargetSettings, load, root_token, run_main
 from chassis.telemetry import Telemetry
 from gateway.settings import GatewaySettings

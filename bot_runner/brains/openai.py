@@ -9,18 +9,21 @@ This module is light; what needs pydantic-ai is in `openai_model`, imported with
 import asyncio
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from bot_runner.brains import distilling
 from bot_runner.hosted_bot import HostedBot, OpenaiSettings
+from bot_runner.meters import ModelMeters
 from bot_runner.recall import recall
 from bot_runner.reflection import Fact
 from bot_runner.tools.catalog import tools_of
-from bot_sdk.errors import Permanent
+from bot_runner.tools.tool import Tool
+from bot_sdk.errors import Permanent, TurnFailed
 from bot_sdk.mail import TASK_TYPE
 from bot_sdk.model import Consumption, Entry, Recollection, Said
 from bot_sdk.steps import CommittedCall, ToolAnswer
@@ -48,10 +51,16 @@ class OpenaiBrain:
     """Makes the answers of one bot."""
 
     def __init__(
-        self, bot: HostedBot, settings: OpenaiSettings, *, environment: Mapping[str, str] = os.environ
+        self,
+        bot: HostedBot,
+        settings: OpenaiSettings,
+        *,
+        meters: ModelMeters,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._bot = bot
         self._settings = settings
+        self._meters = meters
         self._environment = environment
         self._tools = tools_of(bot.tools)
         self._model: ChatModel | None = None
@@ -77,7 +86,7 @@ class OpenaiBrain:
             return
         for left in reversed(range(self._settings.max_tool_rounds + 1)):
             # In the last round the model gets no tools, so that it has to answer.
-            answer = await model.ask(transcript, self._tools if left else {}, turn.stream)
+            answer = await self._ask(model, transcript, self._tools if left else {}, turn.stream)
             used = _sum(used, answer)
             if not answer.calls:
                 steering = turn.take_steering() if left else []
@@ -110,8 +119,24 @@ class OpenaiBrain:
             message=replace(turn.message, text=exchange, source=""),
         )
         pieces: list[str] = []
-        await model.ask(transcript, {}, pieces.append)
+        await self._ask(model, transcript, {}, pieces.append)
         return distilling.facts_in("".join(pieces))
+
+    async def _ask(
+        self, model: "ChatModel", transcript: "Transcript", tools: Mapping[str, Tool[Any]], show: Callable[[str], None]
+    ) -> "Round":
+        """One round, counted with what it consumed, whatever becomes of the turn."""
+        began = time.perf_counter()
+        try:
+            answer = await model.ask(transcript, tools, show)
+        except TurnFailed as error:
+            self._meters.failed(time.perf_counter() - began, error.reason)
+            raise
+        except asyncio.CancelledError:
+            self._meters.failed(time.perf_counter() - began, "CANCELLED")
+            raise
+        self._meters.answered(time.perf_counter() - began, answer.used)
+        return answer
 
     async def _load(self) -> "ChatModel":
         async with self._loading:

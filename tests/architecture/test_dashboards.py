@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from bot_runner.meters import ModelMeters
+from bot_sdk.meters import TurnMeters
 from chassis.telemetry import Telemetry
 from gateway.metrics import GatewayMetrics
 from memory_service.operations.runner import OperationMetrics
@@ -17,7 +19,7 @@ from session_service.operations.metrics import SweepMetrics
 
 DASHBOARDS = sorted((Path(__file__).resolve().parents[2] / "deploy/dashboards").glob("*.json"))
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-OURS = ("gateway_", "mail_", "memory_", "mobot_", "rpc_", "session_")
+OURS = ("bot_", "gateway_", "mail_", "memory_", "mobot_", "rpc_", "session_")
 
 
 def families() -> dict[str, tuple[set[str], set[str]]]:
@@ -29,7 +31,12 @@ def families() -> dict[str, tuple[set[str], set[str]]]:
     add_meters(registry, SimpleNamespace(backlog=0))
     edge, sweeps = GatewayMetrics(registry), SweepMetrics(registry)
     vectors, operations = VectorMetrics(registry), OperationMetrics(registry)
-    for labelled in (edge.requests, edge.request_seconds, edge.events, sweeps.items, operations._ended):
+    turns, models = TurnMeters(registry), ModelMeters(registry)
+    labelled_ones = (
+        *(edge.requests, edge.request_seconds, edge.events, sweeps.items, operations._ended),
+        *(turns._ended, turns._failures, turns._calls, turns._call_seconds, models._requests, models._tokens),
+    )
+    for labelled in labelled_ones:
         labelled.labels(*["x"] * len(labelled._labelnames))
     assert vectors is not None
     found = {}

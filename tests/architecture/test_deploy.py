@@ -89,8 +89,6 @@ def test_what_prometheus_is_told_to_scrape_is_where_the_meters_are(resources):
     for name, deployment in deployments(resources).items():
         pod = deployment["spec"]["template"]
         container = pod["spec"]["containers"][0]
-        if name == "runner":  # it has no meters
-            continue
         variables = {variable["name"]: variable.get("value") for variable in container["env"]}
         port = pod["metadata"]["annotations"]["prometheus.io/port"]
         assert port == variables["MOBOT_PORT" if name == "gateway" else f"MOBOT_{name.upper()}_METRICS_PORT"], name

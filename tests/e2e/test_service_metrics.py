@@ -1,4 +1,4 @@
-"""The meters of services in processes of their own, read over HTTP as Prometheus reads them."""
+"""The meters of services and the runner in processes of their own, read over HTTP as Prometheus reads them."""
 
 import contextlib
 import signal
@@ -18,7 +18,9 @@ OWN_METERS = {
     "session": "session_index_backlog",
     "memory": "memory_vector_backlog",
     "router": "mail_in_flight",
+    "runner": "bot_turn_seconds_count",
 }
+PROCESSES = (*SERVICES, "runner")
 
 
 def read(port: int, path: str, **headers: str) -> tuple[int, str]:
@@ -35,8 +37,8 @@ def read(port: int, path: str, **headers: str) -> tuple[int, str]:
         return 0, ""
 
 
-def test_every_service_shows_its_meters_to_whoever_has_the_token(tmp_path: Path):
-    ports = free_ports(SERVICES)
+def test_every_process_shows_its_meters_to_whoever_has_the_token(tmp_path: Path):
+    ports = free_ports(PROCESSES)
     shared = {
         **clean_environment(tmp_path),
         "MOBOT_DATA_DIR": str(tmp_path / "data"),
@@ -45,10 +47,12 @@ def test_every_service_shows_its_meters_to_whoever_has_the_token(tmp_path: Path)
     }
     started: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as ended:
-        for service in SERVICES:
-            own = {f"MOBOT_{service.upper()}_PORT": "0", f"MOBOT_{service.upper()}_METRICS_PORT": str(ports[service])}
+        for service in PROCESSES:
+            own = {f"MOBOT_{service.upper()}_METRICS_PORT": str(ports[service])}
+            if service != "runner":
+                own[f"MOBOT_{service.upper()}_PORT"] = "0"
             with (tmp_path / f"{service}.log").open("wb") as log:
-                command = [sys.executable, "-m", f"{service}_service"]
+                command = [sys.executable, "-m", "bot_runner" if service == "runner" else f"{service}_service"]
                 process = subprocess.Popen(command, env={**shared, **own}, stdout=log, stderr=log)
             ended.callback(process.wait)
             ended.callback(process.kill)
@@ -61,4 +65,4 @@ def test_every_service_shows_its_meters_to_whoever_has_the_token(tmp_path: Path)
             assert read(port, "/healthz") == (200, "ok\n")
         for process in started:
             process.send_signal(signal.SIGTERM)
-        assert [process.wait(STOP_PATIENCE_S) for process in started] == [0] * len(SERVICES)
+        assert [process.wait(STOP_PATIENCE_S) for process in started] == [0] * len(PROCESSES)
