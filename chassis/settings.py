@@ -156,19 +156,25 @@ def load(cls: type[T]) -> T:
     return settings
 
 
-def root_token(settings: ChassisSettings) -> str:
+def root_token(settings: ChassisSettings, *, create: bool = True) -> str:
     """The root secret: the setting if given, else the data directory's token file, which is made (0600) on first use.
 
+    Without `create` it must be there: who only calls services leaves nothing behind in a directory that was mistyped.
     Safe when several processes start at once: the file appears whole, and all of them read the same one.
 
     Raises:
-        SettingsError: the data directory or the token file cannot be read or written, or the file is empty.
+        SettingsError: the data directory or the token file cannot be read or written, or the file is missing or empty.
     """
     if settings.token is not None:
         return settings.token.get_secret_value()
     path = settings.data_dir / "token"
     try:
         if not path.exists():
+            if not create:
+                raise SettingsError(
+                    f"mobot was never started on {settings.data_dir}: there is no token. `mobot up` makes it; "
+                    f"{PREFIX}DATA_DIR says where another one keeps its data"
+                )
             _create_token(path)
         token = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

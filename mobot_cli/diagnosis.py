@@ -86,7 +86,7 @@ def _data_directory(settings: CliSettings) -> Iterator[Finding]:
 
 async def _services(settings: CliSettings) -> list[Finding]:
     try:
-        token = root_token(settings)
+        token = root_token(settings, create=False)
     except SettingsError as error:
         return [Finding("token", False, problem) for problem in error.problems]
     dialer = Dialer(settings.targets(), token=token, actor="operators/root")

@@ -39,7 +39,7 @@ class Services:
 
 @asynccontextmanager
 async def dialled(settings: CliSettings) -> AsyncIterator[Services]:
-    dialer = Dialer(settings.targets(), token=root_token(settings), actor="operators/root")
+    dialer = Dialer(settings.targets(), token=root_token(settings, create=False), actor="operators/root")
     try:
         yield Services(
             settings,

@@ -44,9 +44,9 @@ def send(
 
     from mobot.router.v1 import message_pb2, router_service_pb2
     from mobot.session.v1 import part_pb2
-    from mobot_cli import addresses, answers, printing, services
+    from mobot_cli import addresses, answers, printing, services, texts
 
-    text = sys.stdin.read() if message == "-" else message
+    text = texts.text_of(message, "message")
 
     async def command(mobot: services.Services) -> None:
         session = addresses.session_name(to)

@@ -1,6 +1,5 @@
 """`mobot spawn`: a session of its own for a task."""
 
-import sys
 import uuid
 from typing import Annotated
 
@@ -34,9 +33,9 @@ def spawn(
     from chassis.errors import field_invalid
     from mobot.router.v1 import message_pb2, router_service_pb2
     from mobot.session.v1 import part_pb2, session_pb2
-    from mobot_cli import addresses, printing, services
+    from mobot_cli import addresses, printing, services, texts
 
-    text = sys.stdin.read() if task == "-" else task
+    text = texts.text_of(task, "task")
     conflicts = {
         "fail": message_pb2.SPAWN_CONFLICT_POLICY_FAIL,
         "use": message_pb2.SPAWN_CONFLICT_POLICY_USE_EXISTING,

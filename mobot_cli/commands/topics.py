@@ -1,6 +1,5 @@
 """`mobot topics`: names that many sessions listen to."""
 
-import sys
 import uuid
 from typing import Annotated
 
@@ -123,9 +122,9 @@ def publish(
     """Put a message into the mailbox of everyone who listens."""
     from mobot.router.v1 import message_pb2, router_service_pb2
     from mobot.session.v1 import part_pb2
-    from mobot_cli import printing, services
+    from mobot_cli import printing, services, texts
 
-    text = sys.stdin.read() if message == "-" else message
+    text = texts.text_of(message, "message")
 
     async def command(mobot: services.Services) -> None:
         draft = message_pb2.MessageDraft(

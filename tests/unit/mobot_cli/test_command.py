@@ -13,7 +13,9 @@ def mobot(*arguments):
         f"atexit.register(lambda: sys.stderr.write('LOADED ' + repr([m for m in {HEAVY!r} if m in sys.modules])))\n"
         "runpy.run_module('mobot_cli', run_name='__main__', alter_sys=True)\n"
     )
-    return subprocess.run([sys.executable, "-c", watch, *arguments], capture_output=True, text=True, timeout=40)
+    return subprocess.run(
+        [sys.executable, "-c", watch, *arguments], input="", capture_output=True, text=True, timeout=40
+    )
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("up", "--help")])
@@ -44,3 +46,31 @@ def test_a_port_that_is_none_is_refused(port):
     result = mobot("up", "--port", port)
     assert result.returncode == 2
     assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("sessions",), ("bots",), ("send", "main", "hi"), ("history", "main"), ("doctor",)]
+)
+def test_a_directory_that_was_mistyped_is_named_and_not_made(tmp_path, monkeypatch, arguments):
+    monkeypatch.setenv("MOBOT_DATA_DIR", str(tmp_path / "mobto"))
+    result = mobot(*arguments)
+    assert result.returncode == (1 if arguments == ("doctor",) else 2)
+    assert str(tmp_path / "mobto") in result.stdout + result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("send", "main", ""), "message"),
+        (("send", "main", " \n"), "message"),
+        (("send", "main", "-"), "message"),
+        (("spawn", "main", ""), "task"),
+        (("topics", "publish", "news", ""), "message"),
+    ],
+)
+def test_nothing_to_say_is_not_sent(tmp_path, monkeypatch, arguments, what):
+    monkeypatch.setenv("MOBOT_DATA_DIR", str(tmp_path))
+    result = mobot(*arguments)
+    assert result.returncode == 2
+    assert f"the {what} is empty" in result.stderr
