@@ -6,6 +6,7 @@ Its functions are for use inside a write; two replicas that race for one id are 
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,16 @@ MAX_REQUEST_ID_LENGTH = 128
 _COLUMNS = ("principal", "method", "request_id", "fingerprint", "response", "expire_time")
 # As SQLAlchemy writes times there.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%S.%f"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What makes a call repeatable: who asked for what under which id. Without a request id nothing is remembered."""
+
+    principal: str
+    method: str
+    request_id: str
+    fingerprint: str
 
 
 def ledger_table(metadata: MetaData, name: str = "request_ledger") -> Table:
@@ -49,49 +60,37 @@ def fingerprint(request: Message) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def find(
-    conn: Connection, table: Table, *, principal: str, method: str, request_id: str, fingerprint: str
-) -> bytes | None:
+def find(conn: Connection, table: Table, key: RequestKey) -> bytes | None:
     """The remembered response to this request, if it was answered before; None also for an empty `request_id`.
 
     Raises:
         InvalidArgument: REQUEST_ID_REUSED; the id was used for another request. FIELD_INVALID; it is too long.
     """
-    if not request_id:
+    if not key.request_id:
         return None
-    if len(request_id) > MAX_REQUEST_ID_LENGTH:
+    if len(key.request_id) > MAX_REQUEST_ID_LENGTH:
         raise field_invalid("request_id", f"must not be longer than {MAX_REQUEST_ID_LENGTH} characters")
-    row = _find(conn, table, principal, method, request_id)
+    row = _find(conn, table, key.principal, key.method, key.request_id)
     if row is None:
         return None
     known, response = row
-    if known != fingerprint:
+    if known != key.fingerprint:
         rule = "was used before for a request with other content; use a new id for a new request"
         raise InvalidArgument(
-            f"request_id {request_id!r} {rule}",
+            f"request_id {key.request_id!r} {rule}",
             reason=REQUEST_ID_REUSED,
-            metadata={"field": "request_id", "requestId": request_id, "method": method},
+            metadata={"field": "request_id", "requestId": key.request_id, "method": key.method},
             violations=(FieldViolation("request_id", rule),),
         )
     return bytes(response)
 
 
-def remember(
-    conn: Connection,
-    table: Table,
-    *,
-    principal: str,
-    method: str,
-    request_id: str,
-    fingerprint: str,
-    response: bytes,
-    now: datetime,
-) -> None:
+def remember(conn: Connection, table: Table, key: RequestKey, *, response: bytes, now: datetime) -> None:
     """Records the response, in the transaction of its effect, for `RETENTION`; nothing for an empty `request_id`."""
-    if not request_id:
+    if not key.request_id:
         return
     expire_time = (now + RETENTION).astimezone(UTC)
-    row = (principal, method, request_id, fingerprint, response)
+    row = (key.principal, key.method, key.request_id, key.fingerprint, response)
     if conn.dialect.name == "sqlite":
         insertion = f"INSERT INTO {table.name} ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"
         direct_sql.run(conn, insertion, (*row, expire_time.strftime(_SQLITE_TIME)))

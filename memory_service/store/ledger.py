@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from chassis import idempotency
 from chassis.errors import AppError
+from chassis.idempotency import RequestKey
 from memory_service.domain.memory import Memory, Outcome, Purged, Put
 from memory_service.models import LEDGER
 from memory_service.store.memories import MemoryRef, find_memory, find_version
@@ -19,14 +20,7 @@ Shown: TypeAlias = Memory | Purged
 """A memory in an answer; of one that was purged since only the name and uid."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What makes a call repeatable: who asked for what under which id. Without a request id nothing is remembered."""
-
-    principal: str
-    method: str
-    request_id: str
-    fingerprint: str
+Ticket: TypeAlias = RequestKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +71,14 @@ def find_record(tx: Transaction, ticket: Ticket) -> Any | None:  # noqa: ANN401 
     Raises:
         InvalidArgument: REQUEST_ID_REUSED; the id was used for another request.
     """
-    kept = idempotency.find(
-        tx.conn,
-        LEDGER,
-        principal=ticket.principal,
-        method=ticket.method,
-        request_id=ticket.request_id,
-        fingerprint=ticket.fingerprint,
-    )
+    kept = idempotency.find(tx.conn, LEDGER, ticket)
     return None if kept is None else json.loads(kept)
 
 
 def keep_record(tx: Transaction, ticket: Ticket, record: Any) -> None:  # noqa: ANN401 - JSON
     """Nothing for a ticket without a request id."""
-    if not ticket.request_id:
-        return
-    idempotency.remember(
-        tx.conn,
-        LEDGER,
-        principal=ticket.principal,
-        method=ticket.method,
-        request_id=ticket.request_id,
-        fingerprint=ticket.fingerprint,
-        response=json.dumps(record).encode(),
-        now=tx.now,
-    )
+    if ticket.request_id:
+        idempotency.remember(tx.conn, LEDGER, ticket, response=json.dumps(record).encode(), now=tx.now)
 
 
 def record_memory(shown: Shown) -> list[Any]:

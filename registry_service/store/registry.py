@@ -11,6 +11,7 @@ from chassis import idempotency
 from chassis.clock import Clock, IdFactory
 from chassis.database import Database
 from chassis.errors import PermissionDenied
+from chassis.idempotency import RequestKey
 from registry_service.domain import bot as rules
 from registry_service.domain.bot import Bot, BotSettings, Lifecycle, NewBot
 from registry_service.domain.change import Change
@@ -37,13 +38,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket(Generic[T]):
-    """What makes a call repeatable: who asked for what under which id, and how to keep the answer."""
+class Ticket(RequestKey, Generic[T]):
+    """A request, and how to keep its answer."""
 
-    principal: str
-    method: str
-    request_id: str
-    fingerprint: str
     encode: Callable[[T], bytes]
 
 
@@ -297,28 +294,12 @@ class RegistryStore:
         """Writes unless the same request was answered before; the answer is kept in the same commit."""
 
         def write(tx: Transaction) -> Outcome[T]:
-            known = idempotency.find(
-                tx.conn,
-                LEDGER,
-                principal=ticket.principal,
-                method=ticket.method,
-                request_id=ticket.request_id,
-                fingerprint=ticket.fingerprint,
-            )
+            known = idempotency.find(tx.conn, LEDGER, ticket)
             if known is not None:
                 return Recorded(known)
             result = act(tx)
             if ticket.request_id:
-                idempotency.remember(
-                    tx.conn,
-                    LEDGER,
-                    principal=ticket.principal,
-                    method=ticket.method,
-                    request_id=ticket.request_id,
-                    fingerprint=ticket.fingerprint,
-                    response=ticket.encode(result),
-                    now=tx.now,
-                )
+                idempotency.remember(tx.conn, LEDGER, ticket, response=ticket.encode(result), now=tx.now)
             return result
 
         return await self._write(write)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from router_service.servicer.requests import key_of
 from chassis import idempotency
 from chassis.errors import field_invalid
 from chassis.identity import Caller
@@ -203,10 +204,7 @@ class Interventions:
             for part in parts
         ]
         item = Operation(
-            method=empty.DESCRIPTOR.name,
-            principal=caller.actor,
-            request_id=getattr(request, "request_id", ""),
-            fingerprint=idempotency.fingerprint(request),
+            key=key_of(request, caller, type(empty)),
             parts=(*parts, *records),
             conclude=lambda done: conclude(done[: len(parts)]).SerializeToString(),
             strict=strict,
@@ -220,19 +218,10 @@ class Interventions:
 
     async def _remembered(self, request: Message, caller: Caller, kind: type[Response]) -> Response | None:
         """The answer that this request got before. Looked at first, because what it was about may be gone by now."""
-        request_id: str = getattr(request, "request_id", "")
-        if not request_id:
+        key = key_of(request, caller, kind)
+        if not key.request_id:
             return None
-        response = await self._store.read(
-            partial(
-                idempotency.find,
-                table=self._store.ledger,
-                principal=caller.actor,
-                method=kind.DESCRIPTOR.name,
-                request_id=request_id,
-                fingerprint=idempotency.fingerprint(request),
-            )
-        )
+        response = await self._store.read(partial(idempotency.find, table=self._store.ledger, key=key))
         return None if response is None else kind.FromString(response)
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
+from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
 from chassis.identity import Caller
@@ -29,32 +30,20 @@ class Requests:
         Raises:
             InvalidArgument: REQUEST_ID_REUSED.
         """
-        request_id: str = getattr(request, "request_id", "")
-        method, fingerprint, now = kind.DESCRIPTOR.name, idempotency.fingerprint(request), self._clock.now()
-        table = self._store.ledger
+        key, now, table = key_of(request, caller, kind), self._clock.now(), self._store.ledger
 
         def write(conn: Connection) -> Response:
-            known = idempotency.find(
-                conn,
-                table,
-                principal=caller.actor,
-                method=method,
-                request_id=request_id,
-                fingerprint=fingerprint,
-            )
+            known = idempotency.find(conn, table, key)
             if known is not None:
                 return kind.FromString(known)
             response = change(conn)
-            idempotency.remember(
-                conn,
-                table,
-                principal=caller.actor,
-                method=method,
-                request_id=request_id,
-                fingerprint=fingerprint,
-                response=response.SerializeToString(),
-                now=now,
-            )
+            idempotency.remember(conn, table, key, response=response.SerializeToString(), now=now)
             return response
 
         return await self._store.write(write)
+
+
+def key_of(request: Message, caller: Caller, kind: type[Message]) -> RequestKey:
+    """`kind` is what the call answers: its name stands for the method's."""
+    request_id: str = getattr(request, "request_id", "")
+    return RequestKey(caller.actor, kind.DESCRIPTOR.name, request_id, idempotency.fingerprint(request))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
 from chassis.identity import Caller
@@ -72,14 +73,8 @@ class Spawning:
         """CancelRun with what was spawned by the target: `call` cancels the target itself."""
         if not request.cascade:
             return await call(request, caller)
-        key = {
-            "table": self._store.ledger,
-            "principal": caller.actor,
-            "method": _CASCADE,
-            "request_id": request.request_id,
-            "fingerprint": idempotency.fingerprint(request),
-        }
-        known = await self._store.read(partial(idempotency.find, **key))
+        key = RequestKey(caller.actor, _CASCADE, request.request_id, idempotency.fingerprint(request))
+        known = await self._store.read(partial(idempotency.find, table=self._store.ledger, key=key))
         if known is not None:
             return router_service_pb2.CancelRunResponse.FromString(known)
         response = await call(request, caller)
@@ -89,10 +84,10 @@ class Spawning:
             response.cancelled_runs.extend(await self._cancel(below, request.reason or "its parent was cancelled"))
         response.unstopped_runs.extend(await self._unstopped(list(response.cancelled_runs)))
         if request.request_id:
-            remember = partial(
-                idempotency.remember, **key, response=response.SerializeToString(), now=self._clock.now()
+            kept, table = response.SerializeToString(), self._store.ledger
+            await self._store.write(
+                partial(idempotency.remember, table=table, key=key, response=kept, now=self._clock.now())
             )
-            await self._store.write(remember)
         return response
 
     async def _below(self, request: router_service_pb2.CancelRunRequest, seen: set[str]) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ An item is filled in by the handler, afresh if a transaction has to be repeated,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from chassis.idempotency import RequestKey
 from chassis.errors import AppError
 from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, NewMessage, RetryingRun
 from router_service.domain.state import MessageState
@@ -232,10 +233,7 @@ class Operation(Item):
     parts after they are done; with `strict`, the refusal of one part is that of the whole.
     """
 
-    method: str = field(kw_only=True)
-    principal: str = field(kw_only=True)
-    request_id: str = field(kw_only=True)
-    fingerprint: str = field(kw_only=True)
+    key: RequestKey = field(kw_only=True)
     parts: Sequence[Item] = field(kw_only=True)
     conclude: Callable[[Sequence[Item]], bytes] = field(kw_only=True)
     strict: bool = False

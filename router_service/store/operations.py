@@ -18,14 +18,7 @@ def operate(work: Work, item: Operation, do: Callable[[Item], None]) -> None:
     for part in item.parts:
         part.refusal, part.batch = None, work.batch
     try:
-        known = idempotency.find(
-            work.conn,
-            LEDGER,
-            principal=item.principal,
-            method=item.method,
-            request_id=item.request_id,
-            fingerprint=item.fingerprint,
-        )
+        known = idempotency.find(work.conn, LEDGER, item.key)
     except AppError as error:
         item.refusal = error
         return
@@ -45,10 +38,7 @@ def operate(work: Work, item: Operation, do: Callable[[Item], None]) -> None:
     idempotency.remember(
         work.conn,
         LEDGER,
-        principal=item.principal,
-        method=item.method,
-        request_id=item.request_id,
-        fingerprint=item.fingerprint,
+        item.key,
         response=item.response,
         now=datetime.fromtimestamp(work.now_us / 1e6, UTC),
     )

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, select
 
+from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
 from chassis.database import Database
@@ -42,13 +43,9 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A request id, and how its answer is remembered."""
+class Claim(RequestKey):
+    """A request with an id, and how its answer is remembered."""
 
-    principal: str
-    method: str
-    request_id: str
-    fingerprint: str
     encode: Callable[[Any], bytes]
 
 
@@ -302,32 +299,12 @@ def _act(tx: Transaction, write: _Write) -> Written[Any] | AppError:
     first, first_changed = len(tx.events), len(tx.changed)
     try:
         if claim is not None:
-            remembered = idempotency.find(
-                tx.conn,
-                LEDGER,
-                principal=claim.principal,
-                method=claim.method,
-                request_id=claim.request_id,
-                fingerprint=claim.fingerprint,
-            )
+            remembered = idempotency.find(tx.conn, LEDGER, claim)
             if remembered is not None:
                 return Written(Replayed(remembered))
         value = write.act(tx)
     except AppError as refusal:
         return refusal
     if claim is not None:
-        _remember(tx, claim, value)
+        idempotency.remember(tx.conn, LEDGER, claim, response=claim.encode(value), now=from_micros(tx.now))
     return Written(value, tx.events[first:], tx.changed[first_changed:])
-
-
-def _remember(tx: Transaction, claim: Claim, value: object) -> None:
-    idempotency.remember(
-        tx.conn,
-        LEDGER,
-        principal=claim.principal,
-        method=claim.method,
-        request_id=claim.request_id,
-        fingerprint=claim.fingerprint,
-        response=claim.encode(value),
-        now=from_micros(tx.now),
-    )

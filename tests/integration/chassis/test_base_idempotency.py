@@ -8,6 +8,7 @@ from notes_service.models import LEDGER
 
 from chassis import idempotency
 from chassis.errors import InvalidArgument
+from chassis.idempotency import RequestKey
 
 KEY = {"principal": "bots/main", "method": "/notes/Write", "request_id": "r1"}
 
@@ -19,13 +20,17 @@ def ledger(notebook, clock):
     class Ledger:
         async def find(self, fingerprint="f", **key):
             return await writer.run(
-                lambda conn: idempotency.find(conn, LEDGER, **{**KEY, **key}, fingerprint=fingerprint)
+                lambda conn: idempotency.find(conn, LEDGER, RequestKey(**{**KEY, **key}, fingerprint=fingerprint))
             )
 
         async def remember(self, response, fingerprint="f", **key):
             await writer.run(
                 lambda conn: idempotency.remember(
-                    conn, LEDGER, **{**KEY, **key}, fingerprint=fingerprint, response=response, now=clock.now()
+                    conn,
+                    LEDGER,
+                    RequestKey(**{**KEY, **key}, fingerprint=fingerprint),
+                    response=response,
+                    now=clock.now(),
                 )
             )
 
