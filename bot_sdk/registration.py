@@ -1,8 +1,6 @@
 """The worker's lease in the registry: registered, kept by heartbeats, registered again when it was lost."""
 
-from chassis.waiting import within
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -17,6 +15,7 @@ from bot_sdk.backoff import Backoff
 from bot_sdk.model import BotProfile
 from bot_sdk.stubs import TRANSIENT, Stubs, answer
 from chassis import errors, status
+from chassis.waiting import within
 from mobot.registry.v1 import bot_pb2, registry_service_pb2, worker_pb2
 
 CONTRACT_MAJOR_VERSION = 1

@@ -48,31 +48,19 @@ class FakeClock:
 
 
 class Uuid7Ids:
-    """An `IdFactory` of UUIDs version 7 (RFC 9562), each greater than the last even when the clock steps back."""
+    """An `IdFactory` of UUIDs version 7 (RFC 9562), each greater than the last even when the clock steps back.
+
+    Inside one millisecond the 74 random bits grow by a random step (RFC 9562 section 6.2, method 2).
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sequence = _Uuid7Sequence()
-
-    def __call__(self) -> str:
-        return self._sequence.next(self._clock.now())
-
-
-def uuid7(clock: Clock) -> str:
-    """A UUID version 7 from `clock`'s milliseconds; greater than every id this process made before."""
-    return _process_sequence.next(clock.now())
-
-
-class _Uuid7Sequence:
-    """Monotonic: inside one millisecond the 74 random bits grow by a random step (RFC 9562 section 6.2, method 2)."""
-
-    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last_ms = -1
         self._last_random = 0
 
-    def next(self, now: datetime) -> str:
-        ms = int(now.timestamp() * 1000)
+    def __call__(self) -> str:
+        ms = int(self._clock.now().timestamp() * 1000)
         entropy = int.from_bytes(os.urandom(10), "big")
         with self._lock:
             if ms > self._last_ms:
@@ -87,7 +75,3 @@ class _Uuid7Sequence:
         value = (ms << 80) | (7 << 76) | ((random >> _RAND_B_BITS) << 64) | (2 << 62) | (random & _RAND_B_MASK)
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-# Order within a process is a promise about all its ids, so its counter is the one piece of state this module keeps.
-_process_sequence = _Uuid7Sequence()

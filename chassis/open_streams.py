@@ -57,9 +57,7 @@ class OpenStreams:
             queue.end()
 
     @asynccontextmanager
-    async def read(
-        self, reader: Callable[[FrameQueue[T]], Coroutine[Any, Any, None]]
-    ) -> AsyncIterator[FrameQueue[T]]:
+    async def read(self, reader: Callable[[FrameQueue[T]], Coroutine[Any, Any, None]]) -> AsyncIterator[FrameQueue[T]]:
         """Lets `reader` fill a queue while the block answers what comes out of it, until that is None.
 
         `reader` reads nothing more from its client once the queue has `ended`: it raises Draining.

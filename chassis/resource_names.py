@@ -1,4 +1,4 @@
-"""Resource names: the grammar of bots, sessions, memories and workers, and of the session keys that clients use.
+"""Resource names: the grammar of bots, sessions, memories, blocks and workers, and of clients' session keys.
 
 Names look like paths but never touch a file system; even so nothing that a file system could misread is let in.
 """
@@ -43,6 +43,13 @@ class MemoryName(NamedTuple):
         return f"bots/{self.bot}/memories/{self.memory}"
 
 
+class BlockName(NamedTuple):
+    """A block of a bot's memory by its two ids: `bots/{bot}/blocks/{block}`."""
+
+    bot: str
+    block: str
+
+
 class _IdRule(NamedTuple):
     noun: str
     pattern: re.Pattern[str]
@@ -76,6 +83,7 @@ _MEMORY = _IdRule(
     128,
     "1 to 128 characters of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit, without '..'",
 )
+_BLOCK = _BOT._replace(noun="block id")
 _WORKER = _IdRule(
     "worker id",
     re.compile(WORKER_ID),
@@ -153,6 +161,12 @@ def parse_memory(name: str, *, field: str = "name") -> MemoryName:
     return MemoryName(_check(_BOT, bot, field), _check(_MEMORY, memory, field))
 
 
+def parse_block(name: str, *, field: str = "name") -> BlockName:
+    """ "bots/main/blocks/human" -> BlockName("main", "human"); raises RESOURCE_NAME_INVALID about `field`."""
+    bot, block = _split(name, field, "bots/{bot}/blocks/{block}", ("bots", "blocks"))
+    return BlockName(_check(_BOT, bot, field), _check(_BLOCK, block, field))
+
+
 def parse_worker(name: str, *, field: str = "name") -> str:
     """ "workers/w1" -> "w1"; raises RESOURCE_NAME_INVALID about `field`."""
     (worker,) = _split(name, field, "workers/{worker}", ("workers",))
@@ -167,26 +181,21 @@ def parse_session_key(key: str, *, field: str = "session_key") -> SessionName:
     prefix, _, rest = key.partition(":")
     bot, colon, session = rest.partition(":")
     if prefix.lower() != _SESSION_KEY_PREFIX or not colon:
-        raise _invalid(field, key, "must look like agent:{bot}:{session}")
+        raise name_invalid(field, key, "must look like agent:{bot}:{session}")
     return SessionName(_check(_BOT, bot.lower() if bot.isascii() else bot, field), _check(_SESSION, session, field))
-
-
-def format_session_key(session: SessionName) -> str:
-    """SessionName("main", "inbox") -> "agent:main:inbox"."""
-    return f"{_SESSION_KEY_PREFIX}:{check_bot_id(session.bot)}:{check_session_id(session.session)}"
 
 
 def _split(name: str, field: str, shape: str, collections: tuple[str, ...]) -> list[str]:
     segments = name.split("/")
     if len(segments) != 2 * len(collections) or tuple(segments[::2]) != collections:
-        raise _invalid(field, name, f"must look like {shape}")
+        raise name_invalid(field, name, f"must look like {shape}")
     return segments[1::2]
 
 
 def _check(rule: _IdRule, value: str, field: str) -> str:
     if rule.pattern.fullmatch(value) and ".." not in value:
         return value
-    raise _invalid(field, value, f"{rule.noun} {_broken_rule(rule, value)}")
+    raise name_invalid(field, value, f"{rule.noun} {_broken_rule(rule, value)}")
 
 
 def _broken_rule(rule: _IdRule, value: str) -> str:
@@ -224,7 +233,8 @@ def _ascii_form(character: str) -> str:
     return bare if bare.isascii() and bare.isalnum() else ""
 
 
-def _invalid(field: str, value: str, rule: str) -> InvalidArgument:
+def name_invalid(field: str, value: str, rule: str) -> InvalidArgument:
+    """RESOURCE_NAME_INVALID: `value`, in the request's `field`, breaks `rule` ("must look like bots/{bot}")."""
     # ascii() keeps control characters and look-alikes out of messages, logs and terminals.
     shown = ascii(value if len(value) <= 80 else value[:80] + "...")
     return InvalidArgument(

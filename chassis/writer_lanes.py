@@ -36,8 +36,8 @@ _BUSY_SHARE = 0.4
 _PACE_S = 0.008
 
 # The loop stands still for flushes that take longer than _QUICK_S a hundredth of its time at most: a bucket of so many
-# seconds, which fills at that rate. While it is empty the thread commits. One slow flush among many quick ones, as every
-# disk has them, thus changes nothing.
+# seconds, which fills at that rate. While it is empty the thread commits. One slow flush among many quick ones thus
+# changes nothing; every disk has them.
 _QUICK_S = 0.002
 _SLOW_SHARE = 0.01
 _SLOW_BUCKET_S = 0.02

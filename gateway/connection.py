@@ -1,12 +1,12 @@
 """One socket from its challenge to its end: handshake, a read loop, a single writer."""
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from chassis.clock import Clock
+from chassis.waiting import within
 from gateway import errors, frames, scopes
 from gateway.frames import CloseCode, FrameInvalid, Request
 from gateway.handshake import Client, Handshake, HandshakeRefused

@@ -29,7 +29,6 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     PROTOCOL_ERROR = 1002
     POLICY = 1008
-    TOO_BIG = 1009
     RESTART = 1012
 
 

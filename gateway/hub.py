@@ -1,6 +1,5 @@
 """All connected clients: who is there, and how an event reaches those it is for."""
 
-from chassis.waiting import within
 import asyncio
 import logging
 import platform
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chassis.clock import Clock
+from chassis.waiting import within
 from gateway import frames
 from gateway.connection import Connection
 from gateway.frames import CloseCode

@@ -1,12 +1,10 @@
 """Stopping what a session does, before it is reset or deleted."""
 
-from chassis.waiting import within
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from google.protobuf import duration_pb2
 
+from chassis.waiting import within
 from mobot.router.v1 import router_service_pb2 as router_api
 from mobot.session.v1 import session_pb2
 from mobot.session.v1 import session_service_pb2 as session_api

@@ -1,6 +1,5 @@
 """From the session service's log to the sockets: one multiplexed watch for all clients, and resumable ones for ours."""
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import grpc.aio
 import orjson
 
 from chassis import errors as app_errors
+from chassis.waiting import within
 from gateway import errors, frames
 from gateway.connection import Connection
 from gateway.hub import Hub

@@ -1,4 +1,4 @@
-"""The people who are asked: whenever a run stops with a question, two of them answer at once, and only one may prevail."""
+"""The people who are asked: when a run stops with a question, two of them answer at once, and only one may prevail."""
 
 import asyncio
 from collections import Counter

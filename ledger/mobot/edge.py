@@ -1,4 +1,4 @@
-"""A client of the gateway: it speaks into sessions, and hears all of them on a stream that it resumes after each break."""
+"""A client of the gateway: it speaks into sessions, and hears all of them on a stream that it resumes after breaks."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ class EdgeClient:
         return str(answer["runId"])
 
     def amiss(self, said: Mapping[str, Set[int]], ended: Set[str]) -> list[str]:
-        """What was wrong so far. `said` has the sequences of all messages by session key, `ended` all runs that ended."""
+        """What was wrong so far. `said`: the sequences of all messages by session key; `ended`: all runs that ended."""
         missing = [
             f"lost to {self._name}: message {sequence} of {key}"
             for key, sequences in said.items()

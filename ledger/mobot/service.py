@@ -1,8 +1,8 @@
-"""A service with fault points: `python -m ledger.mobot.service session` is `python -m session_service`, but at SIGUSR1 it
-reads an order from the file that LEDGER_ORDERS names.
+"""A service with fault points: `python -m ledger.mobot.service session` is `python -m session_service`, but at
+SIGUSR1 it reads an order from the file that LEDGER_ORDERS names.
 
-Orders, as JSON: {"point": "before" | "after", "commits": N} kills the process at the Nth commit from now, before or after
-it reached the disk; {"clock_offset_s": N} makes its clock wrong by so much.
+Orders, as JSON: {"point": "before" | "after", "commits": N} kills the process at the Nth commit from now, before or
+after it reached the disk; {"clock_offset_s": N} makes its clock wrong by so much.
 """
 
 import json

@@ -51,7 +51,7 @@ def make(directory: Path) -> "Mobot":
 
 
 class Mobot:
-    """The isolated layout on SQLite: four services, a gateway with two clients, two workers, a proxy before the router."""
+    """The isolated layout on SQLite: four services, a gateway with two clients, two workers, a proxy for the router."""
 
     name = "mobot, isolated layout, SQLite"
     durability = "accepted means fsync'd"
@@ -189,7 +189,9 @@ class Mobot:
         return ""  # a publication has no run of its own: each of its copies has one
 
     async def _cancel(self, run: str) -> None:
-        request = router_service_pb2.CancelRunRequest(run=run, include_queued=True, reason="the ledger changes its mind")
+        request = router_service_pb2.CancelRunRequest(
+            run=run, include_queued=True, reason="the ledger changes its mind"
+        )
         # Whether it is stopped, is over, or was never told: each is a fate that an abort may have.
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self._router.CancelRun(request, metadata=self._metadata, timeout=_CALL_S)
@@ -257,9 +259,9 @@ class Mobot:
 
         async def wait(run: str) -> None:
             async with gate:
+                request = router_service_pb2.WaitRunRequest(run=run)
+                request.timeout.FromMilliseconds(5_000)
                 while True:
-                    request = router_service_pb2.WaitRunRequest(run=run)
-                    request.timeout.FromMilliseconds(5_000)
                     answer = await _patiently(
                         lambda: self._router.WaitRun(request, metadata=self._metadata, timeout=_CALL_S)
                     )

@@ -57,7 +57,9 @@ class Watcher:
         for event in response.events:
             last = self._last.get(event.session, 0)
             if event.sequence <= last:
-                self._amiss.append(f"doubled to the watcher: event {event.sequence} of {event.session}, seen up to {last}")
+                self._amiss.append(
+                    f"doubled to the watcher: event {event.sequence} of {event.session}, seen up to {last}"
+                )
             elif event.sequence > last + 1:
                 self._amiss.append(f"lost to the watcher: events {last + 1} to {event.sequence - 1} of {event.session}")
             self._last[event.session] = max(last, event.sequence)

@@ -53,7 +53,9 @@ class Bot:
 
 
 async def main(name: str) -> None:
-    targets = {service: os.environ[f"LEDGER_{service.upper()}"] for service in ("registry", "session", "memory", "router")}
+    targets = {
+        service: os.environ[f"LEDGER_{service.upper()}"] for service in ("registry", "session", "memory", "router")
+    }
     dialer = Dialer(targets, token=os.environ["LEDGER_TOKEN"], actor=None)
     bot = Bot(os.open(os.environ["LEDGER_PAYMENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
     worker = Worker(dialer, worker_id=name, handlers=dict.fromkeys(BOTS, bot.work), concurrency=200)

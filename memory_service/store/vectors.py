@@ -190,22 +190,6 @@ def forget(conn: Connection, keys: Sequence[int], *, only: VectorSet | None = No
         conn.execute(statement if only is None else statement.where(MEMORY_VECTOR.c.vector_set == only.key))
 
 
-def forget_namespace(conn: Connection, namespace: int) -> int:
-    """Removes all sets of a namespace with their vectors; returns how many vectors that were."""
-    sets = select(_MINE.pk).where(_MINE.namespace == namespace)
-    gone = conn.execute(delete(MEMORY_VECTOR).where(MEMORY_VECTOR.c.vector_set.in_(sets))).rowcount
-    conn.execute(delete(VECTOR_SET).where(_MINE.namespace == namespace))
-    return gone
-
-
-def count_vectors(conn: Connection, namespace: int) -> int:
-    """How many vectors of a namespace there are in all its sets."""
-    sets = select(_MINE.pk).where(_MINE.namespace == namespace)
-    query = select(func.count()).select_from(MEMORY_VECTOR).where(MEMORY_VECTOR.c.vector_set.in_(sets))
-    count: int = conn.execute(query).scalar_one()
-    return count
-
-
 @dataclass(frozen=True, slots=True)
 class VectorStats:
     """`model` and `shape` are of the set that serves; None without one, or over several that differ."""

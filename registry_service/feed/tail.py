@@ -3,12 +3,12 @@
 It is a doorbell with a view: losing a ring costs one poll interval, never a change, because the log is the truth.
 """
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Sequence
 
 from chassis.errors import AppError, Draining
+from chassis.waiting import within
 from registry_service.domain.change import Change
 from registry_service.store.registry import RegistryStore
 

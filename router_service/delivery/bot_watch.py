@@ -1,7 +1,6 @@
 """Learns of changed and deleted bots as they happen, so that nobody's mail is taken for a bot that is gone."""
 
 import asyncio
-import contextlib
 import logging
 
 import grpc.aio

@@ -1,8 +1,9 @@
 """Doorbells for watches: which messages the commits of this process have changed."""
 
-from chassis.waiting import within
 import asyncio
 from collections.abc import Callable, Iterable
+
+from chassis.waiting import within
 
 
 class Watcher:

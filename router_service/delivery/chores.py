@@ -1,14 +1,13 @@
 """Chores: what must be done at some time although nobody calls for it. Schedules that are due, children that need
 looking after."""
 
-from chassis.waiting import within
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
 from chassis.errors import AppError
 from chassis.identity import Caller
+from chassis.waiting import within
 from mobot.router.v1 import message_pb2
 from router_service.convert.drafts import DraftReader
 from router_service.convert.publications import read_publication

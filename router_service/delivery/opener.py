@@ -5,7 +5,6 @@ One call is in flight at a time, so that the end of a run always stands before t
 what comes meanwhile shares the next call.
 """
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from chassis.waiting import within
 from mobot.router.v1 import message_pb2
 from mobot.session.v1 import session_service_pb2, session_service_pb2_grpc
 from router_service.convert import events

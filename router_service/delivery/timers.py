@@ -4,14 +4,13 @@ Delays, retries, expiries, the grace of cancelled runs and leases without a stre
 streams in the attachments' end times. Nothing is polled row by row.
 """
 
-from chassis.waiting import within
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from chassis.errors import AppError
+from chassis.waiting import within
 from router_service.bots import Bots
 from router_service.delivery.dispatcher import Dispatcher
 from router_service.delivery.relay import Relay

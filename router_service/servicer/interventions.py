@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from router_service.servicer.requests import key_of
 from chassis import idempotency
 from chassis.errors import field_invalid
 from chassis.identity import Caller
@@ -24,6 +23,7 @@ from router_service.domain.errors import NoDecisionPending
 from router_service.domain.state import LIVE, WAITING, MessageState
 from router_service.servicer.access import check_message, check_operator, check_session
 from router_service.servicer.guarding import Guard
+from router_service.servicer.requests import key_of
 from router_service.servicer.waiting import Waiting
 from router_service.store import messages
 from router_service.store.fan_items import Record

@@ -27,7 +27,6 @@ from router_service.store.router_store import RouterStore
 
 _PAGE = 100
 _MAX_PAGE = 1_000
-_MAX_CANCELLED = 10_000
 _BATCH = 500
 
 Response = TypeVar("Response", bound=Message)

@@ -6,9 +6,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
+from chassis.idempotency import RequestKey
 from chassis.identity import Caller
 from router_service.store.router_store import RouterStore
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
+from chassis.idempotency import RequestKey
 from chassis.identity import Caller
 from mobot.router.v1 import message_pb2, router_service_pb2
 from router_service.bots import Bots

@@ -6,8 +6,8 @@ An item is filled in by the handler, afresh if a transaction has to be repeated,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from chassis.idempotency import RequestKey
 from chassis.errors import AppError
+from chassis.idempotency import RequestKey
 from router_service.domain.mail import AskedRun, EndedRun, JoinedMessage, Lease, NewMessage, RetryingRun
 from router_service.domain.state import MessageState
 from router_service.store.ticket import Ticket

@@ -7,7 +7,7 @@ from dataclasses import replace
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from chassis.errors import field_invalid
-from chassis.resource_names import SessionName, check_session_id, parse_session
+from chassis.resource_names import check_session_id, parse_session
 from mobot.session.v1 import part_pb2, session_pb2, session_service_pb2
 from session_service.convert.checks import check_count, check_text, from_timestamp, to_timestamp
 from session_service.domain.label import normalise_label
@@ -199,10 +199,6 @@ def from_proto_change(session: session_pb2.Session, mask: FieldMask | None) -> C
         return after
 
     return change
-
-
-def from_proto_session_name(name: str, field: str = "name") -> SessionName:
-    return parse_session(name, field=field)
 
 
 def _with_keys(before: Mapping[str, str], given: Mapping[str, str], keys: list[str]) -> dict[str, str]:

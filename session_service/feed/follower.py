@@ -4,7 +4,6 @@ It is not part of an append. It waits for a pause, works in small slices, and re
 notice it. How far it has got is in the database: it goes on after a restart, and replicas take turns.
 """
 
-from chassis.waiting import within
 import asyncio
 import logging
 import time
@@ -15,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy import Connection
 
 from chassis.errors import AppError
+from chassis.waiting import within
 from session_service.domain.derived import Derived, Progress
 from session_service.domain.event import StoredEvent
 from session_service.store import deriving, log

@@ -1,12 +1,12 @@
 """Where commits meet watchers."""
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from chassis.errors import AppError
+from chassis.waiting import within
 from session_service.domain.event import EventKind, Message, Role, StoredEvent
 from session_service.domain.session import Session
 from session_service.feed.answers import Answer, Answers, Delta, RunKey

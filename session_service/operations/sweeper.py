@@ -1,15 +1,14 @@
 """Time at work: warns of expiries, archives what is idle, purges what was deleted long ago."""
 
-from chassis.waiting import within
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from chassis.errors import AppError
+from chassis.waiting import within
 from session_service.operations.metrics import SweepMetrics
 from session_service.store import purging, sweeping
 from session_service.store.store import Store

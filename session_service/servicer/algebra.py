@@ -1,7 +1,8 @@
 """The calls that make one session out of others: fork, merge."""
 
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 from functools import partial
-from typing import Any
 
 from chassis.errors import field_invalid
 from chassis.identity import caller
@@ -18,9 +19,7 @@ class AlgebraCalls(SessionCalls):
     """Fork, merge."""
 
     async def ForkSession(
-        self,
-        request: session_service_pb2.ForkSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ForkSessionRequest, context: object
     ) -> session_service_pb2.ForkSessionResponse:
         source = self._visible_parts(request.source, field="source")
         create = session_service_pb2.CreateSessionRequest()
@@ -32,9 +31,7 @@ class AlgebraCalls(SessionCalls):
         return session_service_pb2.ForkSessionResponse(session=creation.session)
 
     async def MergeSessions(
-        self,
-        request: session_service_pb2.MergeSessionsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.MergeSessionsRequest, context: object
     ) -> session_service_pb2.MergeSessionsResponse:
         sources = [self._visible(name, field="sources") for name in dict.fromkeys(request.sources)]
         checks.check_count("sources", sources, minimum=2, maximum=16)

@@ -1,9 +1,11 @@
 """Appending over one long-lived stream: frames are answered in order, and several are under way at once."""
 
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chassis.errors import QUEUE_FULL, Draining, ResourceExhausted, field_invalid
 from chassis.identity import bot_of, caller
@@ -43,9 +45,7 @@ class AppendStreamCalls(EventCalls):
     """Append."""
 
     async def Append(
-        self,
-        request_iterator: AsyncIterator[session_service_pb2.AppendRequest],
-        context: Any,  # noqa: ANN401, ARG002
+        self, request_iterator: AsyncIterator[session_service_pb2.AppendRequest], context: object
     ) -> AsyncIterator[session_service_pb2.AppendResponse]:
         window = _Window()
         try:

@@ -1,8 +1,9 @@
 """The calls about a session's log: appending, reading, watching."""
 
-import asyncio
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from chassis.errors import AppError, Draining, field_invalid
 from chassis.identity import Caller, bot_of, caller
@@ -39,9 +40,7 @@ class EventCalls(Calls):
         self._messages: dict[int, event_pb2.Event] = {}
 
     async def AppendEvents(
-        self,
-        request: session_service_pb2.AppendEventsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.AppendEventsRequest, context: object
     ) -> session_service_pb2.AppendEventsResponse:
         append = self._reader(request.append.session).read(request.append, return_session=True)
         await self._admit(append)
@@ -53,18 +52,14 @@ class EventCalls(Calls):
         )
 
     async def BatchAppendEvents(
-        self,
-        request: session_service_pb2.BatchAppendEventsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.BatchAppendEventsRequest, context: object
     ) -> session_service_pb2.BatchAppendEventsResponse:
         checks.check_count("appends", request.appends, minimum=1, maximum=MAX_BATCH_APPENDS)
         outcomes = await self._append_each(request.appends, return_sessions=request.return_sessions)
         return session_service_pb2.BatchAppendEventsResponse(outcomes=outcomes)
 
     async def PublishDeltas(
-        self,
-        request_iterator: AsyncIterator[session_service_pb2.PublishDeltasRequest],
-        context: Any,  # noqa: ANN401, ARG002
+        self, request_iterator: AsyncIterator[session_service_pb2.PublishDeltasRequest], context: object
     ) -> session_service_pb2.PublishDeltasResponse:
         who = caller()
         accepted = dropped = 0
@@ -85,9 +80,7 @@ class EventCalls(Calls):
         return session_service_pb2.PublishDeltasResponse(accepted_count=accepted, dropped_count=dropped)
 
     async def ListEvents(
-        self,
-        request: session_service_pb2.ListEventsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ListEventsRequest, context: object
     ) -> session_service_pb2.ListEventsResponse:
         name = self._visible(request.parent, field="parent")
         query = queries.page_query(request, bot=bot_of(caller()), paging=_PAGING)
@@ -110,9 +103,7 @@ class EventCalls(Calls):
         )
 
     async def GetEvent(
-        self,
-        request: session_service_pb2.GetEventRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.GetEventRequest, context: object
     ) -> session_service_pb2.GetEventResponse:
         name = self._visible(request.session, field="session")
         which = request.WhichOneof("event")
@@ -122,9 +113,7 @@ class EventCalls(Calls):
         return session_service_pb2.GetEventResponse(event=to_proto_event(event))
 
     async def GetTurnContext(
-        self,
-        request: session_service_pb2.GetTurnContextRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.GetTurnContextRequest, context: object
     ) -> session_service_pb2.GetTurnContextResponse:
         name = self._visible(request.session, field="session")
         if not request.run:
@@ -144,9 +133,7 @@ class EventCalls(Calls):
         )
 
     async def WatchEvents(
-        self,
-        request: session_service_pb2.WatchEventsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.WatchEventsRequest, context: object
     ) -> AsyncIterator[session_service_pb2.WatchEventsResponse]:
         watch, digest = await self._watch(request)
         try:

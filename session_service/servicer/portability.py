@@ -1,10 +1,11 @@
 """The calls that take sessions out and in."""
 
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
 
 from chassis.errors import field_invalid
 from chassis.identity import bot_of, caller
@@ -42,9 +43,7 @@ class PortabilityCalls(Calls):
     """Export, import."""
 
     async def ExportSession(
-        self,
-        request: session_service_pb2.ExportSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ExportSessionRequest, context: object
     ) -> AsyncIterator[session_service_pb2.ExportSessionResponse]:
         name = self._visible_parts(request.name)
         ending = _ENDINGS.get(request.format)
@@ -62,9 +61,7 @@ class PortabilityCalls(Calls):
             response = session_service_pb2.ExportSessionResponse()
 
     async def ImportSessions(
-        self,
-        request_iterator: AsyncIterator[session_service_pb2.ImportSessionsRequest],
-        context: Any,  # noqa: ANN401, ARG002
+        self, request_iterator: AsyncIterator[session_service_pb2.ImportSessionsRequest], context: object
     ) -> session_service_pb2.ImportSessionsResponse:
         actor = caller().actor
         if bot_of(caller()) is not None:

@@ -1,8 +1,9 @@
 """The calls about sessions as a whole."""
 
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from chassis.errors import AppError, field_invalid
 from chassis.identity import bot_of, caller
@@ -33,9 +34,7 @@ class SessionCalls(Calls):
     """Create, read, change, end."""
 
     async def CreateSession(
-        self,
-        request: session_service_pb2.CreateSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.CreateSessionRequest, context: object
     ) -> session_service_pb2.CreateSessionResponse:
         return await self._create(request)
 
@@ -75,17 +74,13 @@ class SessionCalls(Calls):
         )
 
     async def GetSession(
-        self,
-        request: session_service_pb2.GetSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.GetSessionRequest, context: object
     ) -> session_service_pb2.GetSessionResponse:
         session = await self._store.get_session(self._visible(request.name))
         return session_service_pb2.GetSessionResponse.FromString(self._lines.join((session,), request.view))
 
     async def BatchGetSessions(
-        self,
-        request: session_service_pb2.BatchGetSessionsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.BatchGetSessionsRequest, context: object
     ) -> session_service_pb2.BatchGetSessionsResponse:
         checks.check_count("names", request.names, minimum=1, maximum=200)
         own_bot = bot_of(caller())
@@ -98,9 +93,7 @@ class SessionCalls(Calls):
         )
 
     async def ResolveSession(
-        self,
-        request: session_service_pb2.ResolveSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ResolveSessionRequest, context: object
     ) -> session_service_pb2.ResolveSessionResponse:
         reference = queries.from_proto_reference(request)
         bots = self._confined(reference.bots)
@@ -108,9 +101,7 @@ class SessionCalls(Calls):
         return session_service_pb2.ResolveSessionResponse(session=sessions.to_proto_session(session))
 
     async def ListSessions(
-        self,
-        request: session_service_pb2.ListSessionsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ListSessionsRequest, context: object
     ) -> session_service_pb2.ListSessionsResponse:
         which = queries.from_proto_filter(request.filter)
         which = which._replace(bots=self._confined(which.bots))
@@ -135,17 +126,13 @@ class SessionCalls(Calls):
         return response
 
     async def UpdateSession(
-        self,
-        request: session_service_pb2.UpdateSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.UpdateSessionRequest, context: object
     ) -> session_service_pb2.UpdateSessionResponse:
         update = await self._update(request)
         return await self._once(request, update, _to_updated, session_service_pb2.UpdateSessionResponse)
 
     async def BatchUpdateSessions(
-        self,
-        request: session_service_pb2.BatchUpdateSessionsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.BatchUpdateSessionsRequest, context: object
     ) -> session_service_pb2.BatchUpdateSessionsResponse:
         checks.check_count("requests", request.requests, minimum=1, maximum=100)
         updates: list[_Update] = []
@@ -164,9 +151,7 @@ class SessionCalls(Calls):
         return response
 
     async def ResetSession(
-        self,
-        request: session_service_pb2.ResetSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ResetSessionRequest, context: object
     ) -> session_service_pb2.ResetSessionResponse:
         name = self._visible(request.name)
         reset = partial(
@@ -186,9 +171,7 @@ class SessionCalls(Calls):
         )
 
     async def DeleteSession(
-        self,
-        request: session_service_pb2.DeleteSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.DeleteSessionRequest, context: object
     ) -> session_service_pb2.DeleteSessionResponse:
         name = self._visible(request.name)
         expected = changing.Expected(request.expected_uid, request.etag)
@@ -203,9 +186,7 @@ class SessionCalls(Calls):
         return await self._once(request, delete, _to_deletion, session_service_pb2.DeleteSessionResponse)
 
     async def UndeleteSession(
-        self,
-        request: session_service_pb2.UndeleteSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.UndeleteSessionRequest, context: object
     ) -> session_service_pb2.UndeleteSessionResponse:
         name = self._visible(request.name)
         actor = caller().actor
@@ -217,9 +198,7 @@ class SessionCalls(Calls):
         )
 
     async def ArchiveSession(
-        self,
-        request: session_service_pb2.ArchiveSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ArchiveSessionRequest, context: object
     ) -> session_service_pb2.ArchiveSessionResponse:
         name = self._visible(request.name)
         reason = checks.check_text("reason", request.reason, 256)
@@ -233,9 +212,7 @@ class SessionCalls(Calls):
         )
 
     async def UnarchiveSession(
-        self,
-        request: session_service_pb2.UnarchiveSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.UnarchiveSessionRequest, context: object
     ) -> session_service_pb2.UnarchiveSessionResponse:
         name = self._visible(request.name)
         actor = caller().actor
@@ -247,9 +224,7 @@ class SessionCalls(Calls):
         )
 
     async def PurgeSession(
-        self,
-        request: session_service_pb2.PurgeSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.PurgeSessionRequest, context: object
     ) -> session_service_pb2.PurgeSessionResponse:
         name = self._visible(request.name)
         if not request.expected_uid:
@@ -262,9 +237,7 @@ class SessionCalls(Calls):
         )
 
     async def ListGroups(
-        self,
-        request: session_service_pb2.ListGroupsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ListGroupsRequest, context: object
     ) -> session_service_pb2.ListGroupsResponse:
         size = clamp_page_size(request.page_size, default=1_000, maximum=1_000)
         query = queries.page_query(request, bot=None, paging=("page_token", "page_size"))
@@ -278,9 +251,7 @@ class SessionCalls(Calls):
         )
 
     async def UpdateGroups(
-        self,
-        request: session_service_pb2.UpdateGroupsRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.UpdateGroupsRequest, context: object
     ) -> session_service_pb2.UpdateGroupsResponse:
         names = [*request.groups, *request.renames, *request.renames.values(), *request.removals]
         checks.check_count("groups", names, maximum=5_000)

@@ -1,8 +1,9 @@
 """The calls about share links, and reading through one."""
 
+# ruff: noqa: ARG002 - gRPC gives every method a context
+
 import secrets
 from functools import partial
-from typing import Any
 
 from chassis.errors import field_invalid
 from chassis.identity import caller
@@ -22,9 +23,7 @@ class ShareCalls(Calls):
     """Create, list, revoke, read."""
 
     async def CreateShareLink(
-        self,
-        request: session_service_pb2.CreateShareLinkRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.CreateShareLinkRequest, context: object
     ) -> session_service_pb2.CreateShareLinkResponse:
         name = self._visible(request.parent, field="parent")
         given = request.share_link
@@ -50,9 +49,7 @@ class ShareCalls(Calls):
         )
 
     async def RevokeShareLink(
-        self,
-        request: session_service_pb2.RevokeShareLinkRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.RevokeShareLinkRequest, context: object
     ) -> session_service_pb2.RevokeShareLinkResponse:
         session, link_id = shares.from_proto_link_name(request.name)
         name = self._visible(session.name)
@@ -64,9 +61,7 @@ class ShareCalls(Calls):
         )
 
     async def ListShareLinks(
-        self,
-        request: session_service_pb2.ListShareLinksRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ListShareLinksRequest, context: object
     ) -> session_service_pb2.ListShareLinksResponse:
         name = self._visible(request.parent, field="parent")
         query = queries.page_query(request, bot=None, paging=("page_token", "page_size"))
@@ -80,9 +75,7 @@ class ShareCalls(Calls):
         )
 
     async def GetSharedSession(
-        self,
-        request: session_service_pb2.GetSharedSessionRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.GetSharedSessionRequest, context: object
     ) -> session_service_pb2.GetSharedSessionResponse:
         token = request.token
         if not token:

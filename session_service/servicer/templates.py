@@ -1,6 +1,6 @@
 """The calls about templates. They belong to the whole installation: bots read them, operators write them."""
 
-from typing import Any
+# ruff: noqa: ARG002 - gRPC gives every method a context
 
 from chassis.errors import CALLER_NOT_ALLOWED, PermissionDenied
 from chassis.identity import bot_of, caller
@@ -18,9 +18,7 @@ class TemplateCalls(Calls):
     """Create, read, change, delete."""
 
     async def CreateTemplate(
-        self,
-        request: session_service_pb2.CreateTemplateRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.CreateTemplateRequest, context: object
     ) -> session_service_pb2.CreateTemplateResponse:
         _refuse_bots()
         template = convert.from_proto_template(request.template_id, request.template)
@@ -32,18 +30,14 @@ class TemplateCalls(Calls):
         )
 
     async def GetTemplate(
-        self,
-        request: session_service_pb2.GetTemplateRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.GetTemplateRequest, context: object
     ) -> session_service_pb2.GetTemplateResponse:
         template_id = convert.from_proto_template_name(request.name)
         template = await self._store.read(lambda conn: templates.find_template(conn, template_id))
         return session_service_pb2.GetTemplateResponse(template=convert.to_proto_template(template))
 
     async def ListTemplates(
-        self,
-        request: session_service_pb2.ListTemplatesRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.ListTemplatesRequest, context: object
     ) -> session_service_pb2.ListTemplatesResponse:
         size = clamp_page_size(request.page_size, default=100, maximum=1_000)
         query = queries.page_query(request, bot=None, paging=_PAGING)
@@ -57,9 +51,7 @@ class TemplateCalls(Calls):
         )
 
     async def UpdateTemplate(
-        self,
-        request: session_service_pb2.UpdateTemplateRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.UpdateTemplateRequest, context: object
     ) -> session_service_pb2.UpdateTemplateResponse:
         _refuse_bots()
         template_id = convert.from_proto_template_name(request.template.name, "template.name")
@@ -74,9 +66,7 @@ class TemplateCalls(Calls):
         )
 
     async def DeleteTemplate(
-        self,
-        request: session_service_pb2.DeleteTemplateRequest,
-        context: Any,  # noqa: ANN401, ARG002
+        self, request: session_service_pb2.DeleteTemplateRequest, context: object
     ) -> session_service_pb2.DeleteTemplateResponse:
         _refuse_bots()
         template_id = convert.from_proto_template_name(request.name)

@@ -7,11 +7,11 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, select
 
-from chassis.idempotency import RequestKey
 from chassis import idempotency
 from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import AppError
+from chassis.idempotency import RequestKey
 from session_service.domain.errors import SessionNotFound
 from session_service.domain.event import Append, Appended, StoredEvent
 from session_service.domain.rules import DEFAULT_RULES, Rules

@@ -20,9 +20,7 @@ from benchmarks.__main__ import main
         (["all"], "invalid choice: 'all'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_makes_no_sense_is_refused(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from chassis.clock import FakeClock, SystemClock, Uuid7Ids, uuid7
+from chassis.clock import FakeClock, SystemClock, Uuid7Ids
 
 
 def test_the_system_clock_is_utc():
@@ -42,8 +42,3 @@ def test_ids_grow_when_the_clock_steps_back():
     first = ids()
     clock.advance(timedelta(seconds=-10))
     assert ids() > first
-
-
-def test_ids_of_one_process_grow_across_clocks():
-    later, earlier = SystemClock(), FakeClock()
-    assert uuid7(later) < uuid7(earlier) < uuid7(later)

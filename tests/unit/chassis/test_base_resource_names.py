@@ -120,5 +120,12 @@ def test_bad_session_keys_are_refused(key):
 
 def test_a_session_gives_its_key_back():
     session = names.SessionName("main", "thread:x")
-    assert names.format_session_key(session) == session.key == "agent:main:thread:x"
+    assert session.key == "agent:main:thread:x"
     assert names.parse_session_key(session.key) == session
+
+
+def test_a_block_is_named_by_its_bot_and_an_id_like_a_bots():
+    assert names.parse_block("bots/main/blocks/human") == names.BlockName("main", "human")
+    with pytest.raises(InvalidArgument) as caught:
+        names.parse_block("bots/main/blocks/humаn", field="block.name")  # noqa: RUF001 - a Cyrillic letter is the point
+    assert caught.value.message.startswith("block.name: block id must not contain U+0430")
