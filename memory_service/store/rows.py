@@ -17,12 +17,18 @@ _SELECT_ONE: Final = {
     column: f"{_SELECT} namespace = ? AND {column} = ? ORDER BY pk" for column in ("memory_id", "text_key")
 }
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"
+# A list of parameters is read a third faster than a JSON list; a few lengths keep the statements few.
+_LENGTHS: Final = (4, 16, 64)
+_OF_KEYS: Final = {length: f"{_SELECT} pk IN ({', '.join('?' * length)})" for length in _LENGTHS}
 _INSERT: Final = f"INSERT INTO memory ({', '.join(_ADDED)}) VALUES ({', '.join('?' * len(_ADDED))}) RETURNING pk"
 
 
 def rows_of_keys(conn: Connection, keys: Sequence[int]) -> Sequence[Row]:
     """Those that exist."""
     if conn.dialect.name == "sqlite":
+        length = next((length for length in _LENGTHS if len(keys) <= length), 0)
+        if length:
+            return _named(direct_sql.fetch(conn, _OF_KEYS[length], (*keys, *[None] * (length - len(keys)))))
         return _named(direct_sql.fetch(conn, f"{_SELECT} pk {_AMONG}", (json.dumps(keys),)))
     return conn.execute(select(MEMORY).where(MEMORY.c.pk.in_(keys))).mappings().all()
 
