@@ -28,6 +28,7 @@ def export_session(
     ] = "",
 ) -> None:
     """Write a session to a file: whole and lossless, as Markdown for people, or as lines that OpenClaw reads."""
+    from chassis.errors import FailedPrecondition
     from mobot.session.v1 import session_service_pb2
     from mobot_cli import addresses, printing, services
 
@@ -65,6 +66,10 @@ def export_session(
                 _tell(f"{size // 1024:,} KiB")
             if part is not None and path is not None:
                 part.replace(path)  # never half a file under the name that was asked for
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FailedPrecondition(f"{path or to} cannot be written: {error.strerror}") from None
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)
@@ -82,6 +87,7 @@ def import_sessions(
             help="An archive of `mobot sessions export`; or of OpenClaw: its directory, an agent's directory, "
             "openclaw-agent.sqlite, sessions.json, sessions-store.json or a transcript.",
             exists=True,
+            readable=True,
         ),
     ],
     bot: Annotated[str, typer.Option(help="The bot that gets the sessions. Default: the one each session names.")] = "",
@@ -91,7 +97,7 @@ def import_sessions(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take sessions in. The source is only read; importing it again adds only what is missing.
+    """Take sessions in. The source is only read; importing it again adds only the sessions that are missing.
 
     Before a large import make a copy of session.sqlite3 (docs/portability.md); the report says the way back.
     """
@@ -124,6 +130,8 @@ def import_sessions(
             printing.print_json([{"source": each.title, **printing.as_json(report)} for each, report in reports])
         elif not dry_run and any(report.created_count for _, report in reports):
             printing.print_line(reports[0][1].way_back)
+        if all(report.created_count + report.unchanged_count == 0 < report.skipped_count for _, report in reports):
+            raise typer.Exit(1)  # nothing of it could be taken
 
     services.run(command)
 

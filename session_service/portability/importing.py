@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from chassis.errors import AppError
 from chassis.resource_names import SessionName, check_bot_id, parse_session
 from session_service.domain import errors
+from session_service.domain.event import OWN_ID_PREFIX
 from session_service.domain.transfer import LINE_UNREADABLE, SESSION_REFUSED, Arrival, Parcel, Problem
 from session_service.portability import archive, foreign_files, foreign_sqlite
 from session_service.portability.foreign_session import session_from
@@ -156,6 +157,8 @@ class Importer:
             others = {_other_uid(_name_of(parcel), uid) for uid in uids}
             if present[session.name].isdisjoint(uids | others):
                 self._problems.add(Problem(session.name, "it exists and is another one: left alone", SESSION_REFUSED))
+            else:
+                await self._tell_missing(parcel)
             return Arrival(0)
         parcel = await self._with_free_uids(parcel)
         if self._order.dry_run:
@@ -173,6 +176,15 @@ class Importer:
         if arrival.label_refused:
             self._problems.add(Problem(session.name, f"without its label: {arrival.label_refused}", LINE_UNREADABLE))
         return arrival
+
+    async def _tell_missing(self, parcel: Parcel) -> None:
+        """A session that was imported before is left alone, also when its source has gone on since."""
+        name = parcel.session.name
+        said = [line.event_id for line in parcel.lines if not line.event_id.startswith(OWN_ID_PREFIX)]
+        missing = await self._store.read(partial(transferring.count_missing, name=name, event_ids=said))
+        if missing:
+            rule = f"it is here already, without {missing} of its events: purge it, and import again, to have it whole"
+            self._problems.add(Problem(name, rule, SESSION_REFUSED))
 
     async def _admit(self, bot: str) -> None:
         if bot in self._known_bots:

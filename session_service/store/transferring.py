@@ -13,7 +13,7 @@ from session_service.domain.transfer import Arrival, Line, Parcel, Transcript
 from session_service.models import EVENT, SESSION, SESSION_TAG, TRANSCRIPT
 from session_service.store.log import get_session
 from session_service.store.naming import check_label, know_group
-from session_service.store.sql import among
+from session_service.store.sql import among, find_events
 from session_service.store.transaction import Transaction
 
 _e = EVENT.c
@@ -78,6 +78,15 @@ def find_presences(conn: Connection, names: Sequence[str]) -> dict[str, frozense
     for name, uid in rows:
         found.setdefault(name, set()).add(uid)
     return {name: frozenset(uids) for name, uids in found.items()}
+
+
+def count_missing(conn: Connection, name: str, event_ids: Sequence[str]) -> int:
+    """How many of the events the session does not have."""
+    pk = conn.execute(select(SESSION.c.pk).where(SESSION.c.name == name)).scalar()
+    if pk is None or not event_ids:
+        return 0
+    wanted = set(event_ids)
+    return len(wanted) - len(find_events(conn, [(int(pk), event_id) for event_id in wanted]))
 
 
 def find_uids(conn: Connection, uids: Sequence[str]) -> frozenset[str]:

@@ -42,6 +42,10 @@ def test_a_session_leaves_as_an_archive_and_comes_back(mobot: Mobot, session: st
     copy = session.replace("main/", "scout/")
     said = [event["message"]["parts"] for event in history(mobot, session) if "message" in event]
     assert [event["message"]["parts"] for event in history(mobot, copy) if "message" in event] == said
+    short = tmp_path / "short.gz"
+    short.write_bytes(archive.read_bytes()[:200])
+    broken = run_mobot(mobot, "sessions", "import", str(short))
+    assert (broken.code, "cut off" in broken.out) == (1, True), broken.said
 
 
 def test_a_session_is_written_for_people_and_for_openclaw(mobot: Mobot, session: str, tmp_path: Path) -> None:
@@ -50,6 +54,9 @@ def test_a_session_is_written_for_people_and_for_openclaw(mobot: Mobot, session:
     assert run_mobot(mobot, "sessions", "export", session, "-f", "jsonl", "-o", str(tmp_path / "t.jsonl")).code == 0
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row["type"] for row in rows] == ["session", "message", "message"]
+    nowhere = run_mobot(mobot, "sessions", "export", session, "-o", str(tmp_path / "no" / "such" / "t"))
+    assert (nowhere.code, "cannot be written: No such file or directory" in nowhere.err) == (1, True), nowhere.said
+    assert "Traceback" not in nowhere.err
 
 
 def test_fork_merge_search_and_usage(mobot: Mobot, session: str) -> None:

@@ -1,7 +1,7 @@
 """Creating sessions: ids, fields, conflicts, labels, and the guard on the way."""
 
 import pytest
-from session_world import append_to, create, finished, message, pb, refusal, started
+from session_world import append_to, create, finished, message, name, pb, refusal, started
 
 from mobot.session.v1 import part_pb2, session_pb2
 
@@ -62,6 +62,18 @@ async def test_replacing_a_persistent_session_is_refused_and_appends_nothing(stu
     error = await refusal(stub.CreateSession(creation("kept", pb.CONFLICT_POLICY_REPLACE)))
     assert (error.code, error.reason) == ("FAILED_PRECONDITION", "SESSION_PERSISTENT")
     assert (await stub.GetSession(pb.GetSessionRequest(name=first.name))).session == first
+
+
+async def test_replacing_an_archived_session_that_is_persistent_leaves_it_in_the_archive(stub):
+    await create(stub, "a", label="A", persistent=True)
+    archived = (await stub.ArchiveSession(pb.ArchiveSessionRequest(name=name("a")))).session
+    request = pb.CreateSessionRequest(
+        parent="bots/main", session_id="a", conflict_policy=pb.CONFLICT_POLICY_REPLACE, session=session_pb2.Session()
+    )
+    assert (await refusal(stub.CreateSession(request))).reason == "SESSION_PERSISTENT"
+    assert (await stub.GetSession(pb.GetSessionRequest(name=name("a")))).session == archived
+    log = await stub.ListEvents(pb.ListEventsRequest(parent=name("a")))
+    assert [event.sequence for event in log.events] == list(range(1, archived.last_sequence + 1))
 
 
 async def test_a_deleted_session_is_not_created_again(stub):

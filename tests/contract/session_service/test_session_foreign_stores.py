@@ -271,3 +271,24 @@ async def test_a_repeated_request_gets_the_first_answer(world):
     assert first.created_count == 1
     assert await take(stub, data, request_id="once") == first
     assert (await refusal(take(stub, data + b" ", request_id="once"))).reason == "REQUEST_ID_REUSED"
+
+
+async def test_what_the_source_has_more_than_before_is_told(world):
+    stub = world.stub()
+    index = json.dumps({"agent:main:weather": entry()}).encode()
+    await take(stub, index)
+    await append_to(stub, name("weather"), message("ours", "said here"))
+    assert not any("without" in problem.message for problem in (await take(stub, index)).problems[1:])
+    packed = files_store({"agent:main:weather": entry()}, {f"{UID}.jsonl": lines(transcript())})
+    for dry_run in (True, False):
+        report = await take(stub, packed, dry_run=dry_run)
+        (told,) = [problem for problem in report.problems if problem.location == name("weather")]
+        assert (told.reason, report.unchanged_count) == ("IMPORT_SESSION_REFUSED", 1)
+        assert "without 4 of its events" in told.message
+    assert said((await whole(stub, "weather"))[1]) == ["said here"]
+    deleted = (await stub.DeleteSession(pb.DeleteSessionRequest(name=name("weather")))).session
+    await stub.PurgeSession(pb.PurgeSessionRequest(name=deleted.name, expected_uid=deleted.uid))
+    report = await take(stub, packed)
+    assert (report.created_count, report.event_count) == (1, 5)
+    await check_weather(stub, "weather")
+    assert not any(problem.location == name("weather") for problem in (await take(stub, packed)).problems)

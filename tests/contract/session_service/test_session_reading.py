@@ -68,6 +68,37 @@ async def test_a_token_of_another_list_is_refused(stub):
         assert (error.code, error.reason) == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"tags": ["y"]}, {"tags": ["x"], "group": "g"}, {"tags": ["x"], "bots": ["bots/helper"]}],
+    ids=["none", "other", "more", "bot"],
+)
+async def test_a_token_of_another_filter_is_refused(stub, other):
+    for session_id in "abc":
+        await create(stub, session_id, tags=["x"])
+    narrowed = pb.SessionFilter(tags=["x"])
+    first = await stub.ListSessions(pb.ListSessionsRequest(filter=narrowed, page_size=1))
+    again = pb.ListSessionsRequest(filter=pb.SessionFilter(**other), page_token=first.next_page_token)
+    assert (await refusal(stub.ListSessions(again))).reason == "PAGE_TOKEN_INVALID"
+    rest = await stub.ListSessions(pb.ListSessionsRequest(filter=narrowed, page_token=first.next_page_token))
+    assert len(rest.sessions) == 2
+
+
+async def test_a_history_token_is_bound_to_its_session_and_filter(stub):
+    for session_id in ("a", "b"):
+        await create(stub, session_id)
+        await append_to(stub, name(session_id), *(message(f"m{number}") for number in range(3)))
+    first = await stub.ListEvents(pb.ListEventsRequest(parent=name("a"), page_size=1))
+    token = first.next_page_token
+    for other in (
+        pb.ListEventsRequest(parent=name("b"), page_token=token),
+        pb.ListEventsRequest(parent=name("a"), page_token=token, descending=True),
+        pb.ListEventsRequest(parent=name("a"), page_token=token, filter=pb.EventFilter(kinds=["message"])),
+    ):
+        assert (await refusal(stub.ListEvents(other))).reason == "PAGE_TOKEN_INVALID"
+    assert len((await stub.ListEvents(pb.ListEventsRequest(parent=name("a"), page_token=token))).events) == 3
+
+
 async def test_filters_narrow_the_list(world, stub):
     await create(stub, "a", label="Budget 2026", group="Work", tags=["x", "y"], persistent=True)
     await create(stub, "b", description="the BUDGET of last year", tags=["x"])
