@@ -12,7 +12,7 @@ import grpc
 import typer
 
 from chassis.channel import Dialer
-from chassis.errors import AppError, Unavailable
+from chassis.errors import DRAINING, AppError, Unavailable
 from chassis.settings import SettingsError, load, root_token
 from chassis.status import from_rpc_error
 from mobot.memory.v1 import memory_service_pb2_grpc
@@ -73,6 +73,11 @@ def run(command: Callable[[Services], Awaitable[None]]) -> None:
         raise _failed(from_rpc_error(error)) from None
     except AppError as error:
         raise _failed(error) from None
+    except UnicodeEncodeError as error:
+        if error.encoding != "utf-8":
+            raise
+        sys.stderr.write("mobot: an argument is not UTF-8\n")
+        raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
@@ -111,7 +116,7 @@ def _failed(error: AppError) -> typer.Exit:
     for violation in error.violations:
         if violation.description not in error.message:
             sys.stderr.write(f"  {violation.field}: {violation.description}\n")
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and error.reason in ("", DRAINING):
         sys.stderr.write("Is mobot running? `mobot up` starts it, `mobot doctor` says what is wrong.\n")
     elif error.reason:
         sys.stderr.write(f"  reason: {error.reason}\n")

@@ -102,7 +102,7 @@ def seconds(field: str, message: _HasField, name: str, minimum: float, maximum: 
     duration: Duration = getattr(message, name)
     value = duration.seconds + duration.nanos / 1e9
     if not minimum <= value <= maximum:
-        raise field_invalid(field, f"must be {minimum:g} s to {maximum:g} s (was {value:g} s)")
+        raise field_invalid(field, f"must be {minimum:.12g} s to {maximum:.12g} s (was {value:.12g} s)")
     return value
 
 

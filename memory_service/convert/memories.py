@@ -106,6 +106,7 @@ def from_proto_draft(field: str, draft: memory_pb2.MemoryDraft, *, principal: st
     checks.required(f"{field}.memory", draft.HasField("memory"))
     memory = draft.memory
     content = read_content(f"{field}.memory", memory)
+    _check_said(f"{field}.memory.text", content.text)
     ttl_s = checks.seconds(f"{field}.ttl", draft, "ttl", 1, _MAX_TTL_S)
     if ttl_s is not None:
         if content.expire_time is not None:
@@ -151,6 +152,8 @@ def from_proto_change(memory: memory_pb2.Memory, mask: FieldMask, *, now: dateti
     """
     paths = _writable(memory, mask.paths)
     values = _read("memory", memory, paths)
+    if "text" in values:
+        _check_said("memory.text", values["text"])
 
     def change(content: Content) -> Content:
         if "expire_time" in values and values["expire_time"] != content.expire_time:
@@ -182,6 +185,12 @@ def _text(field: str, memory: memory_pb2.Memory) -> str:
     if size > MAX_TEXT_BYTES:
         raise MemoryTextTooLong(field, size, MAX_TEXT_BYTES)
     return checks.no_nul(field, memory.text)
+
+
+def _check_said(field: str, text: str) -> None:
+    """White space alone says nothing: it would take a place in every recall. What was stored so once stays as it is."""
+    if not text.strip():
+        raise field_invalid(field, "must hold more than white space")
 
 
 def _importance(field: str, memory: memory_pb2.Memory) -> float:

@@ -12,6 +12,7 @@ class EmbedderUnavailable(Unavailable):
 
     def __init__(self, embedder: str, why: str) -> None:
         super().__init__(f"embedder {embedder}: {why}", metadata={"embedder": embedder}, retry_after_s=_RETRY_AFTER_S)
+        self.why = why
 
 
 class EmbedderRefused(InvalidArgument):
@@ -19,6 +20,7 @@ class EmbedderRefused(InvalidArgument):
 
     def __init__(self, embedder: str, why: str) -> None:
         super().__init__(f"embedder {embedder}: {why}", metadata={"embedder": embedder})
+        self.why = why
 
 
 class EmbedderMismatch(FailedPrecondition):

@@ -1,6 +1,7 @@
 """JSON over HTTP to one endpoint, in threads of its own: bounded in time, size and number of calls at once."""
 
 import asyncio
+import http.client
 import json
 import math
 import urllib.error
@@ -50,13 +51,13 @@ class Endpoint:
                 if error.code in _REFUSALS:
                     raise EmbedderRefused(self._name, f"the endpoint answers {error.code}") from error
                 raise self.unusable(f"the endpoint answers {error.code}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self.unusable(f"the endpoint does not answer ({type(error).__name__})") from error
         if len(content) > _MAX_ANSWER:
             raise self.unusable(f"the endpoint answers more than {_MAX_ANSWER} bytes")
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.unusable("the endpoint answers what is not JSON") from error
 
 
@@ -69,6 +70,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def finite(value: object) -> float | None:
     """The number, if it is one that can be reckoned with."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no end
+        return None
+    return number if math.isfinite(number) else None

@@ -33,7 +33,7 @@ class Reranker:
                 first = _in_order(first, await self._scores(query.text, first))
             except (EmbedderUnavailable, EmbedderRefused) as error:
                 _log.warning("reranker failed", extra={"reason": error.reason})
-                notes, reranked = (*notes, f"The hits were not reranked: {error.message}."), False
+                notes, reranked = (*notes, f"The hits were not reranked: {error.why}."), False
         page = [*first, *rest]
         return replace(
             found,

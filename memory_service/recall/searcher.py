@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chassis.errors import field_invalid
 from memory_service.domain.embedder import VectorSet
 from memory_service.domain.embedder_errors import (
     EmbedderMismatch,
@@ -92,6 +93,8 @@ class Searcher:
                     vectors, vector = await self._embedded(scope, ground, without_names(query.text, named))
                 except (EmbedderUnavailable, EmbedderMismatch, EmbedderRefused) as error:
                     if query.mode is Mode.VECTOR:
+                        if isinstance(error, EmbedderRefused):
+                            raise field_invalid("query", f"is refused by {error.message}") from error
                         raise
                     notes[f"The search went by word alone: {error.message}."] = None
                 else:

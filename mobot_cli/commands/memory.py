@@ -8,7 +8,8 @@ from mobot_cli.commands import memory_blocks, memory_care, memory_files, memory_
 from mobot_cli.commands.memory_arguments import AsJson, BotArgument
 
 if TYPE_CHECKING:
-    from mobot.memory.v1 import memory_pb2
+    from mobot.memory.v1 import memory_pb2, memory_service_pb2
+    from mobot_cli import services
 
 app = typer.Typer(
     add_completion=False,
@@ -65,6 +66,7 @@ def add(
         printing.print_line(f"{'Known already' if known else 'Remembered'}: {answer.result.memory.name}")
         for near in answer.result.near_duplicates:
             printing.print_line(f"  much like {near.memory}: {printing.clean(near.excerpt, limit=100)}")
+        await _note_unknown_bot(mobot, addresses.bot_name(bot))
 
     services.run(command)
 
@@ -103,11 +105,11 @@ def search(
             printing.print_json(printing.as_json(answer))
             return
         printing.print_table(
-            ["SCORE", *(["WORDS", "MEANING"] if explain else []), "MEMORY", "TEXT"],
+            ["SCORE", *(["WORDS", "MEANING", "AUTHOR"] if explain else []), "MEMORY", "TEXT"],
             [
                 [
                     f"{hit.score:.3f}",
-                    *([f"{hit.parts.text:.3f}", f"{hit.parts.vector:.3f}"] if explain else []),
+                    *([f"{part:.3f}" for part in _parts(hit)] if explain else []),
                     hit.memory.name.rsplit("/", 1)[1],
                     printing.clean(hit.memory.text, limit=200),
                 ]
@@ -150,11 +152,12 @@ def list_memories(
             printing.print_json([printing.as_json(memory) for memory in found])
             return
         printing.print_table(
-            ["MEMORY", "AGE", "KIND", "TAGS", "TEXT"],
+            ["MEMORY", "AGE", *(["FORGOTTEN"] if deleted else []), "KIND", "TAGS", "TEXT"],
             [
                 [
                     memory.name.rsplit("/", 1)[1],
                     printing.age(memory.create_time),
+                    *([printing.age(memory.delete_time)] if deleted else []),
                     _kind_name(memory),
                     ", ".join(memory.tags),
                     printing.clean(memory.text, limit=200),
@@ -227,6 +230,24 @@ def kind_of(kind: str) -> "memory_pb2.MemoryKind.ValueType":
     if kind not in kinds:
         raise field_invalid("--kind", f"{kind!r} is none of {', '.join(kinds)}")
     return kinds[kind]
+
+
+def _parts(hit: "memory_service_pb2.SearchHit") -> tuple[float, float, float]:
+    """What the score adds up to, before it is divided by the sum of the weights."""
+    return hit.parts.text, hit.parts.vector, hit.parts.author
+
+
+async def _note_unknown_bot(mobot: "services.Services", bot: str) -> None:
+    """A slip in a bot's id would be remembered for nobody; but a bot may also be made after its memories."""
+    import grpc
+
+    from mobot.registry.v1 import registry_service_pb2
+
+    try:
+        await mobot.registry.GetBot(registry_service_pb2.GetBotRequest(name=bot))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            typer.echo(f"Note: there is no {bot} yet; `mobot bots` lists the bots.", err=True)
 
 
 def _filter(tags: list[str] | None, kinds: list[str] | None) -> "memory_pb2.MemoryFilter":

@@ -352,7 +352,9 @@ class Memory(_message.Message):
     holds no `..`. Immutable. The service sets it from `memory_id` or makes the id, a UUID.
     """
     text: _builtins.str
-    """What is remembered, 1 to 32,768 bytes of UTF-8 without NUL. Required. Search finds it by word and by meaning."""
+    """What is remembered, 1 to 32,768 bytes of UTF-8 without NUL, not white space alone. Required. Search finds it by word
+    and by meaning.
+    """
     kind: Global___MemoryKind.ValueType
     """What kind of thing it is. Unspecified on write means NOTE."""
     author: _builtins.str

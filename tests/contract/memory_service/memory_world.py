@@ -1,6 +1,7 @@
 """A memory service over a local channel or a real socket, that can be stopped and started again on the same data."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +31,10 @@ pb = memory_service_pb2
 
 @dataclass
 class World:
-    """`stub` speaks as root; `acting` as anyone else. Methods without a stub do."""
+    """`stub` speaks as root; `acting` as anyone else. Methods without a stub do.
+
+    `make_another` makes an empty database of the same engine and returns its URL.
+    """
 
     transport: str
     directory: Path
@@ -38,6 +42,11 @@ class World:
     options: dict[str, Any] = field(default_factory=dict)
     host: ServiceHost | None = None
     dialers: list[Dialer] = field(default_factory=list)
+    make_another: Callable[[], str] = str
+
+    @property
+    def on_sqlite(self) -> bool:
+        return str(self.options["database_url"]).startswith("sqlite:")
 
     async def start(self) -> None:
         chassis = ChassisSettings(data_dir=self.directory, token=SecretStr(SECRET))
@@ -69,6 +78,11 @@ class World:
         await self.stop()
         self.options.update(options)
         await self.start()
+
+    async def start_empty(self) -> None:
+        """Another service on empty data, at the same time."""
+        # Where no loop runs: a database of PostgreSQL is made by a loop of its own.
+        await self.restart(database_url=await asyncio.to_thread(self.make_another))
 
     def acting(self, actor: str | None, *, root: bool = True) -> "memory_service_pb2_grpc.MemoryServiceAsyncStub":
         """A stub whose calls are made for `actor`; without `root` with a token of the actor's own."""

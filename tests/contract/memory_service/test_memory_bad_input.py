@@ -29,6 +29,7 @@ def number(value: float) -> Struct:
 
 PUTS = [
     ("empty", {"text": ""}, "FIELD_INVALID", "draft.memory.text"),
+    ("white space", {"text": " \n\u3000"}, "FIELD_INVALID", "draft.memory.text"),
     ("nul", {"text": "a\0b"}, "FIELD_INVALID", "draft.memory.text"),
     ("too long", {"text": "x" * 32_769}, "MEMORY_TEXT_TOO_LONG", "draft.memory.text"),
     ("too many bytes", {"text": "é" * 16_385}, "MEMORY_TEXT_TOO_LONG", "draft.memory.text"),
@@ -296,6 +297,7 @@ async def test_a_bad_value_in_an_update_changes_nothing(world: World):
     for fields, reason in (
         ({"text": "x" * 40_000}, "MEMORY_TEXT_TOO_LONG"),
         ({"text": "a\0"}, "FIELD_INVALID"),
+        ({"text": "\t "}, "FIELD_INVALID"),
         ({"metadata": nested(9)}, "MEMORY_METADATA_TOO_LARGE"),
         ({"importance": 3.0}, "FIELD_INVALID"),
         ({"tags": ["a", "a"]}, "FIELD_INVALID"),

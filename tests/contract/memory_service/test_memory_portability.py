@@ -86,19 +86,11 @@ async def fill(world: World) -> None:
     await world.stub.CreateGrant(pb.CreateGrantRequest(parent="bots/main", grant=grant, grant_id="g1"))
 
 
-async def erase(world: World) -> None:
-    """Another service on empty data, at the same time."""
-    await world.stop()
-    for path in world.directory.glob("memory.sqlite3*"):
-        path.unlink()
-    await world.start()
-
-
 async def test_an_import_of_an_export_gives_the_same(world: World):
     await fill(world)
     lines = await export(world, **WHOLE)
     hits = await world.found("flats")
-    await erase(world)
+    await world.start_empty()
     report = await take(world, lines)
     assert counts(report) == (len(lines) - 1, 0, 1, 0, 0)
     assert report.applied
@@ -137,7 +129,7 @@ async def test_a_name_that_is_taken_is_skipped_replaced_or_renamed(world: World)
     await world.put("theirs", memory_id="m1")
     await world.put_block("persona", text="theirs")
     lines = await export(world, include_versions=True)
-    await erase(world)
+    await world.start_empty()
     await world.put("ours", memory_id="m1")
     await world.put_block("persona", text="ours")
     assert counts(await take(world, lines)) == (0, 0, 1, 4, 0)
@@ -147,7 +139,7 @@ async def test_a_name_that_is_taken_is_skipped_replaced_or_renamed(world: World)
     assert counts(await take(world, lines, conflict=RENAME)) == (0, 0, 5, 0, 0)
     blocks = (await world.stub.ListBlocks(pb.ListBlocksRequest(parent="bots/main"))).blocks
     assert sorted(block.text for block in blocks) == ["ours", "theirs"]
-    await erase(world)
+    await world.start_empty()
     await world.put("ours", memory_id="m1")
     await world.put_block("persona", text="ours")
     assert counts(await take(world, lines, conflict=REPLACE)) == (0, 2, 1, 2, 0)
@@ -161,7 +153,7 @@ async def test_a_name_that_is_taken_is_skipped_replaced_or_renamed(world: World)
 async def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World):
     await fill(world)
     lines = await export(world)
-    await erase(world)
+    await world.start_empty()
     report = await take(world, [*lines, "nonsense"], dry_run=True)
     assert (report.created_count, report.failed_count, report.applied) == (len(lines) - 1, 1, False)
     assert await world.listed(show_deleted=True) == []
@@ -273,7 +265,7 @@ async def test_records_are_exported_and_imported_as_messages_too(world: World):
     records = [record async for frame in call for record in frame.records]
     lines = await export(world, **WHOLE)
     assert [json_format.Parse(line, pb.MemoryRecord()) for line in lines] == records
-    await erase(world)
+    await world.start_empty()
 
     async def frames():
         yield pb.ImportMemoriesRequest(options=pb.ImportOptions(parent="bots/main"))
@@ -382,7 +374,7 @@ async def test_nobody_exports_or_imports_what_is_anothers(world: World):
 async def test_a_bot_imports_no_block_that_is_read_only(world: World):
     await world.put_block("persona", text="locked", read_only=True)
     lines = await export(world)
-    await erase(world)
+    await world.start_empty()
     report = await take(world, lines, actor="bots/main")
     assert [failure.refusal.reason for failure in report.failures] == ["BLOCK_READ_ONLY"]
     assert counts(await take(world, lines)) == (1, 0, 1, 0, 0)

@@ -5,10 +5,12 @@ import base64
 import json
 import math
 import struct
+from pathlib import Path
 
 import pytest
 from memory_world import World, pb
 
+from chassis.clock import FakeClock
 from mobot.memory.v1 import operation_pb2
 
 PATIENCE_S = 60
@@ -155,3 +157,24 @@ async def test_an_embedder_without_a_name_is_refused(vectors: World):
     records[0]["header"]["embedder"]["name"] = ""
     report = await take(vectors, records[:1], "other")
     assert report.failures[0].refusal.metadata["field"] == "header.embedder.name"
+
+
+async def test_vectors_go_from_one_engine_to_the_other_and_serve_there(
+    tmp_path: Path, clock: FakeClock, sqlite_url: str, postgresql_url: str
+):
+    here = World("local", tmp_path, clock, {"database_url": sqlite_url, "embedder": "hash", "vector_poll_s": 0.05})
+    await here.start()
+    exported = exchanged(await two_exported(here))
+    for url in (postgresql_url, sqlite_url):  # there, and back under another bot
+        await here.restart(database_url=url)
+        bot = "there" if url == postgresql_url else "back"
+        report = await take(here, exported, bot)
+        assert (report.created_count, report.failed_count) == (2, 0)
+        assert (await here.stats(f"bots/{bot}")).vector_backlog_count == 0
+        assert await here.found("green tea", bot=bot, **BY_MEANING) == [CAR]
+        again = await export(here, bot)
+        assert [record["vector"] for record in of_memories(again)] == [
+            record["vector"] for record in of_memories(exported)
+        ]
+        exported = again
+    await here.stop()

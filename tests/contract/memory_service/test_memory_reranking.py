@@ -89,4 +89,4 @@ async def test_a_reranker_that_answers_badly_changes_nothing_and_is_told(world: 
         response = await world.search("tea", rerank=True)
         assert [hit.memory.text for hit in response.hits] == plain
         assert not response.report.reranked
-        assert any("not reranked" in note for note in response.report.notes)
+        assert any("not reranked: the endpoint" in note for note in response.report.notes)

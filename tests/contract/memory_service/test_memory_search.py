@@ -1,5 +1,6 @@
 """Searching over the wire: what is found, in which order, and that queries are text and nothing else."""
 
+import pytest
 from memory_world import World, pb, refusal, refused, struct
 
 from mobot.memory.v1 import memory_pb2
@@ -65,7 +66,7 @@ async def test_scores_run_from_one_down_and_tell_their_parts(world: World):
     assert first.score == 1.0
     assert 0 < second.score < 1
     assert first.parts.bm25 > second.parts.bm25 > 0
-    assert (first.parts.text, first.parts.text_rank, second.parts.text_rank) == (1.0, 1, 2)
+    assert (first.parts.text, first.parts.text_rank, second.parts.text_rank) == (pytest.approx(1.0), 1, 2)
     assert not first.parts.HasField("cosine")
     assert sorted([*first.parts.matched_terms, *second.parts.matched_terms]) == ["milk", "tea", "tea"]
     assert response.report.text_candidate_count == 2

@@ -174,6 +174,22 @@ async def test_a_memory_is_found_forgotten_restored_made_anew_and_erased(mobot):
     assert "reindex" in operations
 
 
+async def test_what_a_person_may_mistake_is_said(mobot):
+    assert "there is no bots/mian yet" in (await mobot("memory", "add", "mian", "the zebra is striped")).err
+    assert (await mobot("memory", "add", "main", "the zebra is striped", "--author", "Ada Lee")).err == ""
+    table = (await mobot("memory", "search", "main", "zebra, says Ada", "--explain", "--mode", "text")).out
+    head, row = (line.split() for line in table.splitlines())
+    assert head[:4] == ["SCORE", "WORDS", "MEANING", "AUTHOR"]
+    assert float(row[3]) > 0
+    forgotten = (await mobot("memory", "list", "main", "--json")).json()[0]["name"].rpartition("/")[2]
+    assert "FORGOTTEN" not in (await mobot("memory", "list", "main")).out
+    await mobot("memory", "forget", "main", forgotten)
+    assert "FORGOTTEN" in (await mobot("memory", "list", "main", "--deleted")).out
+    assert "must be 1 s to 3153600000 s" in (await mobot("memory", "add", "main", "x", "--ttl", "1e-9", code=1)).err
+    refused = await mobot("memory", "add", "main", "no \udcff UTF-8", code=1)
+    assert refused.err == "mobot: an argument is not UTF-8\n"
+
+
 async def test_a_part_of_a_memory_is_lent_and_taken_back(mobot):
     await mobot("memory", "add", "main", "the budget is 40", "--tag", "budget")
     given = await mobot("memory", "grants", "give", "main", "scout", "--tag", "budget", "--days", "1")

@@ -151,6 +151,8 @@ BAD = [
     [],
     b"<html>",
     b"",
+    b"[" * 200_000,
+    b'{"data": [{"embedding": [1' + b"0" * 400 + b', 1]}, {"embedding": [1, 1]}]}',
 ]
 
 
@@ -164,6 +166,34 @@ async def test_what_an_endpoint_answers_is_checked(endpoint: Endpoint, answer: A
     assert caught.value.metadata == {"embedder": "openai"}
     assert "Bearer" not in caught.value.message
     await embedders.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n{"data',
+        b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"data',
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"",
+    ],
+    ids=["cut chunk", "cut body", "many headers", "no HTTP", "nothing"],
+)
+async def test_an_endpoint_that_breaks_off_is_an_outage(answer: bytes):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        settings = MemorySettings(embedder="openai", embedding_url=f"http://127.0.0.1:{port}/v1")
+        embedders = Embedders.from_settings(settings)
+        with pytest.raises(EmbedderUnavailable):
+            await asyncio.wait_for(embedders.by_name("openai").embed(["a"]), 60)
+        await embedders.close()
 
 
 @pytest.mark.parametrize(

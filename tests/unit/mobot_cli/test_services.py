@@ -1,9 +1,10 @@
 """Failures of services as a person reads them."""
 
 import pytest
+import typer
 
 from chassis.errors import NotFound, Unavailable
-from mobot_cli.services import readable
+from mobot_cli.services import readable, run
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,15 @@ from mobot_cli.services import readable
 )
 def test_a_service_that_is_not_there_is_named_by_its_address(error, said):
     assert readable(error) == said
+
+
+@pytest.mark.parametrize(("reason", "hinted"), [("", True), ("DRAINING", True), ("EMBEDDER_UNAVAILABLE", False)])
+def test_who_was_answered_is_not_asked_whether_mobot_runs(monkeypatch, capsys, tmp_path, reason, hinted):
+    async def command(_services):
+        raise Unavailable("not now", reason=reason)
+
+    monkeypatch.setenv("MOBOT_DATA_DIR", str(tmp_path))
+    with pytest.raises(typer.Exit):
+        run(command)
+    said = capsys.readouterr().err
+    assert ("Is mobot running?" in said, f"reason: {reason}" in said) == (hinted, not hinted)

@@ -29,7 +29,8 @@ export declare type Memory = Message<"mobot.memory.v1.Memory"> & {
   name: string;
 
   /**
-   * What is remembered, 1 to 32,768 bytes of UTF-8 without NUL. Required. Search finds it by word and by meaning.
+   * What is remembered, 1 to 32,768 bytes of UTF-8 without NUL, not white space alone. Required. Search finds it by word
+   * and by meaning.
    *
    * @generated from field: string text = 2;
    */
