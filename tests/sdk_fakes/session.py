@@ -42,6 +42,8 @@ class FakeSession(session_service_pb2_grpc.SessionServiceServicer):
         self.context_calls = 0
         self.actors: list[str] = []
         self.unavailable = False
+        self.refused_calls = 0
+        self.held_calls = 0
         self.gate = asyncio.Event()
         self.gate.set()
         """Cleared by a test to hold appends back."""
@@ -58,6 +60,14 @@ class FakeSession(session_service_pb2_grpc.SessionServiceServicer):
             if delta.run == run:
                 shown = delta.text if delta.replace else shown[: delta.offset] + delta.text
         return shown
+
+    async def wait_until(self, predicate, timeout_s: float = 40) -> None:
+        async with asyncio.timeout(timeout_s), self.changed:
+            await self.changed.wait_for(predicate)
+
+    async def shown(self, run: str, text: str) -> None:
+        """Returns once a watcher would show this text of the run."""
+        await self.wait_until(lambda: self.text(run) == text)
 
     def cut_deltas(self) -> None:
         self._cut.set()
@@ -93,14 +103,18 @@ class FakeSession(session_service_pb2_grpc.SessionServiceServicer):
             log.by_id[event.id] = event
             outcome.sequences.append(event.sequence)
             outcome.duplicates.append(False)
-        async with self.changed:
-            self.changed.notify_all()
+        await self._notify()
         return outcome
 
     async def BatchAppendEvents(self, request, context):
         if self.unavailable:
+            self.refused_calls += 1
+            await self._notify()
             raise errors.Unavailable("down", reason=errors.DRAINING)
-        await self.gate.wait()
+        if not self.gate.is_set():
+            self.held_calls += 1
+            await self._notify()
+            await self.gate.wait()
         await asyncio.sleep(COMMIT_S)
         self.batches.append(len(request.appends))
         response = session_service_pb2.BatchAppendEventsResponse()
@@ -174,8 +188,11 @@ class FakeSession(session_service_pb2_grpc.SessionServiceServicer):
         async for request in requests:
             self.delta_frames.append(len(request.deltas))
             self.deltas.extend(request.deltas)
-            async with self.changed:
-                self.changed.notify_all()
+            await self._notify()
+
+    async def _notify(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
 
     def _session(self, log: Log) -> session_pb2.Session:
         name = resource_names.parse_session(log.name)

@@ -188,19 +188,19 @@ async def test_cancelling_before_any_text_leaves_no_message(world):
 
 
 async def test_a_cancellation_that_comes_while_the_reply_is_being_committed_comes_too_late(world):
-    replying = asyncio.Event()
+    turns = []
 
     async def handler(turn):
-        replying.set()
+        turns.append(turn)
         await turn.reply("all of it")
 
     async with world.serving({"main": handler}):
         world.session.gate.clear()
         run = await world.router.send(SESSION, "x")
-        async with asyncio.timeout(40):
-            await replying.wait()
+        await world.session.wait_until(lambda: world.session.held_calls)
         await world.router.cancel(run)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(40):
+            await turns[0].cancelled.wait()
         world.session.gate.set()
         await world.router.wait(run, "SUCCEEDED")
     event = world.session.log(SESSION).by_id[f"run/{run}/reply"]
@@ -240,15 +240,15 @@ async def test_a_broken_delta_stream_loses_no_text(world):
     async def handler(turn):
         turn.stream("one ")
         await gate.pass_through()
-        for word in ["two ", "three"]:
-            turn.stream(word)
-            await asyncio.sleep(0.3)
+        turn.stream("two ")
+        await world.session.shown(turn.run, "one two ")
+        turn.stream("three")
+        await world.session.shown(turn.run, "one two three")
 
     async with world.serving({"main": handler}):
         run = await world.router.send(SESSION, "x")
         await gate.until_reached()
-        async with asyncio.timeout(40), world.session.changed:
-            await world.session.changed.wait_for(lambda: world.session.deltas)
+        await world.session.shown(run, "one ")
         world.session.cut_deltas()
         gate.open.set()
         await world.router.wait(run, "SUCCEEDED")
@@ -263,7 +263,7 @@ async def test_events_wait_for_a_session_service_that_is_away(world):
     async with world.serving({"main": handler}):
         world.session.unavailable = True
         run = await world.router.send(SESSION, "x")
-        await asyncio.sleep(0.3)
+        await world.session.wait_until(lambda: world.session.refused_calls >= 2)
         world.session.unavailable = False
         message = await world.router.wait(run, "SUCCEEDED")
     assert message.attempts == 1
@@ -272,7 +272,7 @@ async def test_events_wait_for_a_session_service_that_is_away(world):
 async def test_a_lease_is_extended_on_request(world):
     async def handler(turn):
         turn.heartbeat(lease_s=90)
-        await asyncio.sleep(0.05)
+        await world.router.wait_until(lambda: any(frame.extensions for frame in world.router.frames_read))
         return "ok"
 
     async with world.serving({"main": handler}):

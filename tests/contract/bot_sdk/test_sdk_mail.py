@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sdk_fakes.steering import steered
 
 from bot_sdk.errors import NoReply, Retryable
 from chassis import errors
@@ -149,14 +150,14 @@ async def test_what_is_said_into_a_turn_is_taken_in_once_and_the_router_hears_of
         await taken.wait()
         return " and ".join(turn.take_steering() + turn.take_steering())
 
-    async with world.serving({"main": main}):
+    async with world.serving({"main": main}) as worker:
         run = await world.router.send(SESSION, "x")
         async with asyncio.timeout(40):
             await begun.wait()
         await world.router.wait_until(lambda: run in world.router.begun)
         await world.router.steer(run, "hurry", "steered-1")
         await world.router.steer(run, "please", "steered-2")
-        await asyncio.sleep(0.2)
+        await steered(worker, run, 2)
         taken.set()
         await world.router.wait(run, "SUCCEEDED")
         await world.router.wait_until(lambda: {"steered-1", "steered-2"} <= set(world.router.begun))

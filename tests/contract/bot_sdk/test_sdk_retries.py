@@ -172,7 +172,7 @@ async def test_a_retry_of_a_run_whose_reply_is_committed_only_completes_it(world
 async def test_a_new_attempt_replaces_what_was_streamed_by_the_last(world):
     async def handler(turn):
         turn.stream(f"attempt {turn.attempt}")
-        await asyncio.sleep(0.1)
+        await world.session.shown(turn.run, f"attempt {turn.attempt}")
         if turn.attempt == 1:
             raise Retryable("again")
 

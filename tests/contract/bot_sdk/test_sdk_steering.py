@@ -1,8 +1,8 @@
 """Messages that are handed to a running turn: answered by it, and only once the router knows."""
 
-import asyncio
 
 from sdk_fakes.gate import Gate
+from sdk_fakes.steering import steered
 
 SESSION = "bots/main/sessions/inbox"
 
@@ -90,10 +90,3 @@ async def test_a_result_that_the_router_could_not_write_is_given_again_over_the_
         assert len(world.router.hellos) == 1
     assert message.attempts == 1
     assert world.session.log(SESSION).replies() == ["done"]
-
-
-async def steered(worker, run, count=1):
-    """Waits until so many different messages have reached the turn."""
-    async with asyncio.timeout(40):
-        while len(worker._runs._runs[run].turn._steered) < count:  # noqa: ASYNC110 - what changes is in the worker
-            await asyncio.sleep(0.002)

@@ -23,9 +23,11 @@ async def test_a_returned_text_is_the_committed_reply_and_completes_the_run(worl
 
 async def test_streamed_text_is_shown_in_pieces_and_becomes_the_reply(world):
     async def handler(turn):
-        for word in ["one ", "two ", "three"]:
-            turn.stream(word)
-            await asyncio.sleep(0.05)
+        turn.stream("one ")
+        await world.session.shown(turn.run, "one ")
+        turn.stream("two ")
+        turn.stream("three")
+        await world.session.shown(turn.run, "one two three")
 
     async with world.serving({"main": handler}):
         run = await world.router.send(SESSION, "count")

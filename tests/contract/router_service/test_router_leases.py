@@ -17,6 +17,14 @@ A = "bots/main/sessions/a"
 B = "bots/main/sessions/b"
 
 
+async def waiting(world, stub):
+    """How many messages are leased, and so delivered, to nobody once all that was sent is looked at."""
+    await world.router._store.settle()
+    queued = router_service_pb2.ListMessagesRequest()
+    queued.filter.states.append(message_pb2.MESSAGE_STATE_QUEUED)
+    return len((await stub.ListMessages(queued)).messages)
+
+
 async def reason_of(call):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -35,12 +43,10 @@ async def test_no_more_is_delivered_than_the_worker_has_credit_for(world, stub):
     for number in range(5):
         await send(stub, session=f"bots/main/sessions/s{number}")
     first, second = await worker.delivery(), await worker.delivery()
-    await asyncio.sleep(0.05)
-    assert worker.deliveries.empty()
+    assert await waiting(world, stub) == 3
     await worker.complete(first)
     third = await worker.delivery()
-    await asyncio.sleep(0.05)
-    assert worker.deliveries.empty()
+    assert await waiting(world, stub) == 2
     await worker.send(credit=5)
     await worker.delivery()
     await worker.delivery()
@@ -55,8 +61,7 @@ async def test_a_bot_works_on_no_more_sessions_than_its_concurrency(world, stub)
         await send(stub, session=f"bots/main/sessions/s{number}")
     first = await worker.delivery()
     await worker.delivery()
-    await asyncio.sleep(0.05)
-    assert worker.deliveries.empty()
+    assert await waiting(world, stub) == 2
     await worker.complete(first)
     await worker.delivery()
 
@@ -137,8 +142,7 @@ async def test_a_worker_that_drains_finishes_what_it_has_and_gets_nothing_new(wo
     await worker.send(drain=True)
     await until(lambda: world.router._dispatcher.current_attachments()[0].draining)
     await send(stub, session=B)
-    await asyncio.sleep(0.05)
-    assert worker.deliveries.empty()
+    assert await waiting(world, stub) == 1
     await worker.complete(delivery)
     await asyncio.wait_for(worker.ended.wait(), 60)
     assert worker.error is None
@@ -192,11 +196,11 @@ async def test_a_worker_that_cannot_stream_pulls(world, stub):
 
 async def test_a_waiting_pull_gets_mail_as_it_comes(world, stub):
     pull = router_service_pb2.PullDeliveriesRequest(worker="workers/p", bots=["bots/main"])
-    pull.wait.seconds = 5
-    waiting = asyncio.ensure_future(stub.PullDeliveries(pull))
-    await asyncio.sleep(0.02)
+    pull.wait.seconds = 30
+    pulling = asyncio.ensure_future(stub.PullDeliveries(pull))
+    await until(lambda: world.router._dispatcher.room.attachments)
     await send(stub)
-    assert len((await asyncio.wait_for(waiting, 30)).deliveries) == 1
+    assert len((await asyncio.wait_for(pulling, 30)).deliveries) == 1
 
 
 async def test_mail_for_bots_added_later_is_delivered(world, stub):
@@ -210,8 +214,7 @@ async def test_a_bot_that_is_switched_off_gets_no_work_until_it_is_on_again(worl
     world.registry.bots["bots/main"].bot.enabled = False
     worker = await Worker(stub).start()
     await send(stub)
-    await asyncio.sleep(0.03)
-    assert worker.deliveries.empty()
+    assert await waiting(world, stub) == 1
     world.registry.bots["bots/main"].bot.enabled = True
     world.router._bots._ttl_s = 0
     world.router._bots._known.clear()
