@@ -383,7 +383,7 @@ async def test_a_clock_that_was_ahead_until_a_restart_keeps_no_pulled_lease(worl
     world.clock.advance(timedelta(hours=-1))
     await world.start_router()
     await world.advance(1)
-    ((attempt, again),) = await pulled(world.stub())
+    ((attempt, again),) = await pulled(world.stub(), wait_s=30)
     assert (again.message.run, attempt) == ("k", 2)
 
 
