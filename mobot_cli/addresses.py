@@ -38,6 +38,9 @@ def session_name(text: str) -> str:
     Raises:
         InvalidArgument: it is none of these.
     """
+    if text.startswith("topics/"):
+        topic = text.removeprefix("topics/")
+        raise field_invalid("session", f"{text!r} is a topic: mobot topics publish {topic} TEXT")
     if text.startswith("agent:"):
         return resource_names.parse_session_key(text, field="session").name
     if text.startswith("bots/"):

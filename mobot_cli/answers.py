@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from datetime import timedelta
 from typing import TextIO
 
@@ -14,9 +15,9 @@ from mobot.router.v1 import message_pb2, router_service_pb2
 from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
 from mobot_cli.printing import clean_block
 from mobot_cli.services import Services
-from mobot_cli.transcript import text_of
+from mobot_cli.transcript import question, text_of
 
-_LONGEST_WAIT_S = 600.0
+_LOOK_S = 2.0
 
 
 class Answer:
@@ -119,18 +120,25 @@ async def _watch(
 
 
 async def wait(mobot: Services, run: str, timeout_s: float) -> message_pb2.Message:
-    """The message once its run has ended.
+    """The message once its run has ended. When it stops to ask a person, standard error says so, and how to answer.
 
     Raises:
         DeadlineExceeded: it has not after `timeout_s` seconds.
     """
     end = asyncio.get_running_loop().time() + timeout_s
+    asked = ""
     while (left := end - asyncio.get_running_loop().time()) > 0:
         timeout = duration_pb2.Duration()
-        timeout.FromTimedelta(timedelta(seconds=min(left, _LONGEST_WAIT_S)))
+        timeout.FromTimedelta(timedelta(seconds=min(left, _LOOK_S)))
         waited = await mobot.router.WaitRun(router_service_pb2.WaitRunRequest(run=run, timeout=timeout))
         if waited.done:
             return waited.message
+        request = waited.message.decision_request
+        if waited.message.state != message_pb2.MESSAGE_STATE_NEEDS_DECISION:
+            asked = ""
+        elif request.question != asked:
+            asked = request.question
+            sys.stderr.write(f"mobot: {question(waited.message.run, asked, list(request.choices))}\n")
     raise DeadlineExceeded(
         f"no answer within {timeout_s:g} s; the message is safe and goes on. Look again: mobot history, or "
         f"send the same text with --key {run}"

@@ -120,6 +120,8 @@ def _failed(error: AppError) -> typer.Exit:
         sys.stderr.write("Is mobot running? `mobot up` starts it, `mobot doctor` says what is wrong.\n")
     elif error.reason:
         sys.stderr.write(f"  reason: {error.reason}\n")
+        if error.retry_after_s:
+            sys.stderr.write(f"Try again in {error.retry_after_s:g} s.\n")
         if error.reason in _WAYS_OUT:
             sys.stderr.write(f"{_WAYS_OUT[error.reason]}\n")
     return typer.Exit(EXIT_FAILED)

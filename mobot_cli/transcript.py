@@ -26,6 +26,12 @@ def text_of(parts: "list[part_pb2.Part]") -> str:
     return "".join(pieces)
 
 
+def question(run: str, asked: str, choices: list[str]) -> str:
+    """What a run asks a person, and how to answer it."""
+    answers = "|".join(choices) if choices else "ANSWER"
+    return clean(f"run {run} waits for a decision: {asked} Answer: mobot mail resolve {run} {answers}")
+
+
 def lines(event: event_pb2.Event, *, verbose: bool = False) -> str | None:
     """What to print for an event, None for those that people need not see unless `verbose`."""
     head = f"[{event.sequence}] {clock_time(event.create_time)}"
@@ -47,13 +53,17 @@ def lines(event: event_pb2.Event, *, verbose: bool = False) -> str | None:
             return f"{head} {clean(event.tool_returned.tool)} {verb}: {answer}"
         case "run_finished":
             finished = event.run_finished
-            outcome = session_pb2.RunOutcome.Name(finished.outcome).removeprefix("RUN_OUTCOME_").lower()
+            outcome = session_pb2.RunOutcome.Name(finished.outcome).removeprefix("RUN_OUTCOME_")
+            outcome = outcome.lower().replace("_", "-")
             if finished.outcome == session_pb2.RUN_OUTCOME_SUCCEEDED:
                 return f"{head} run {clean(event.run)} succeeded" if verbose else None
             return f"{head} run {clean(event.run)} {outcome}: {clean(finished.error_message or finished.error_reason)}"
         case "run_retrying":
             cause = clean(event.run_retrying.error_message)
             return f"{head} attempt {event.run_retrying.attempt} ended ({cause}); trying again"
+        case "decision_requested":
+            asked = event.decision_requested
+            return f"{head} {question(event.run, asked.question, list(asked.choices))}"
         case "session_reset":
             return f"{head} --- reset ---"
         case "summary":

@@ -122,4 +122,5 @@ async def _set(mobot: "Services", policy: "message_pb2.Policy") -> None:
     from mobot_cli import printing
 
     stored = (await mobot.router.SetPolicy(router_service_pb2.SetPolicyRequest(policy=policy))).policy
-    printing.print_line(f"{len(stored.rules)} rules now: mobot policy show")
+    count = len(stored.rules)
+    printing.print_line(f"{count} {'rule' if count == 1 else 'rules'} now: mobot policy show")

@@ -79,8 +79,9 @@ def send(
         elif finished.joined_run and finished.reply_text:
             sys.stdout.write(printing.clean_block(finished.reply_text) + "\n")  # said by the turn that took it in
         if finished.state != message_pb2.MESSAGE_STATE_SUCCEEDED:
-            state = message_pb2.MessageState.Name(finished.state).removeprefix("MESSAGE_STATE_").lower()
-            sys.stderr.write(f"mobot: the run ended as {state}: {finished.last_error.message or 'no reason given'}\n")
+            state = message_pb2.MessageState.Name(finished.state).removeprefix("MESSAGE_STATE_")
+            ended = state.lower().replace("_", "-")
+            sys.stderr.write(f"mobot: the run ended as {ended}: {finished.last_error.message or 'no reason given'}\n")
             raise typer.Exit(services.EXIT_FAILED)
 
     services.run(command)

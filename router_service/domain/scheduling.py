@@ -8,6 +8,8 @@ from typing import Final
 
 MISSED_AFTER_US: Final = 60_000_000
 """A time that passed longer ago than this was missed; one that passed just now is merely looked at late."""
+OVERTAKEN_AFTER_US: Final = 5_000_000
+"""The same for a time whose next one has passed too: a schedule that runs often was not looked at for a while."""
 MAX_RUNS: Final = 100
 _MAX_TIMES: Final = 1_000_000
 
@@ -31,8 +33,8 @@ class DueTimes:
 def due_times(times: Iterator[int], now_us: int, missed: MissedRuns) -> DueTimes:
     """Looks at a schedule's times, which grow, from the first one that was not looked at before.
 
-    Of missed times at most the newest 100 are sent for, with RUN_ONCE the newest alone; those that are not missed are
-    all sent for, but no more than 100.
+    Of missed times at most the newest 100 are sent for, with RUN_ONCE the newest alone, and not even that if one that
+    is not missed stands for them; those that are not missed are all sent for, but no more than 100.
     """
     passed: deque[int] = deque(maxlen=MAX_RUNS)
     following: int | None = None
@@ -41,13 +43,17 @@ def due_times(times: Iterator[int], now_us: int, missed: MissedRuns) -> DueTimes
             following = at_us
             break
         passed.append(at_us)
-    late = [at_us for at_us in passed if now_us - at_us > MISSED_AFTER_US]
-    fresh = [at_us for at_us in passed if now_us - at_us <= MISSED_AFTER_US]
-    if missed is MissedRuns.SKIP:
-        late = []
-    elif missed is MissedRuns.RUN_ONCE:
-        late = late[-1:]
-    return DueTimes((*late, *fresh)[-MAX_RUNS:], following)
+    newest_us = passed[-1] if passed else 0
+    fresh = [
+        at_us for at_us in passed if now_us - at_us <= (MISSED_AFTER_US if at_us == newest_us else OVERTAKEN_AFTER_US)
+    ]
+    if missed is MissedRuns.RUN_ALL:
+        sent = list(passed)
+    elif missed is MissedRuns.RUN_ONCE and not fresh:
+        sent = list(passed)[-1:]
+    else:
+        sent = fresh
+    return DueTimes(tuple(sent), following)
 
 
 def interval_times(anchor_us: int, interval_us: int, from_us: int, now_us: int) -> Iterator[int]:

@@ -116,7 +116,7 @@ async def test_clocks_that_are_put_forward_and_back_neither_lose_nor_double_a_da
     assert len(set(local)) == len(local) >= days
 
 
-@pytest.mark.parametrize(("policy", "count"), [(SKIP, 1), (ONCE, 2), (ALL, 11), (0, 2)])
+@pytest.mark.parametrize(("policy", "count"), [(SKIP, 1), (ONCE, 1), (ALL, 11), (0, 1)])
 async def test_missed_times_are_left_out_collapsed_or_made_up_for(world, stub, policy, count):
     await create(stub, "beat", schedule(interval_s=600, missed_run_policy=policy))
     await world.stop_router()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
+from bot_sdk.errors import NeedsDecision
+from bot_sdk.worker import Worker
 from mobot.registry.v1 import bot_pb2
 from mobot_cli.app import app
 
@@ -72,6 +74,26 @@ async def test_mail_for_a_sleeping_bot_is_seen_waited_for_and_cancelled(mobot):
     assert (await mobot("mail", "discard", "--all", "--bot", "sleeper", "--yes")).out == "Discarded: 0\n"
 
 
+async def test_who_waits_for_a_run_that_stopped_to_ask_is_told_the_question_and_how_to_answer(mobot, services):
+    async def careful(turn):
+        if turn.decision is None:
+            raise NeedsDecision("Really?", choices=("yes", "no"))
+        return f"They said {turn.decision.answer}."
+
+    worker = Worker(services.dialer("workers/w1"), worker_id="w1", handlers={"sleeper": careful}, grace_s=0.5)
+    running = asyncio.create_task(worker.run())
+    try:
+        words = "run r1 waits for a decision: Really? Answer: mobot mail resolve r1 yes|no"
+        await mobot("send", "sleeper", "do it", "--key", "r1", "--no-wait")
+        await until(lambda: mobot("history", "sleeper"), words)
+        assert words in (await mobot("mail", "wait", "r1", "--timeout", "1", code=3)).err
+        await mobot("mail", "resolve", "r1", "yes")
+        assert (await mobot("mail", "wait", "r1")).out == "They said yes.\n"
+    finally:
+        worker.drain()
+        await running
+
+
 async def test_a_task_is_spawned_once_and_its_result_comes_to_the_parent(mobot):
     await mobot("sessions", "create", "main/desk")
     spawn = ("spawn", "scout", "count 3", "--session", "thread:sums", "--parent", "main/desk", "--key", "k1", "--json")
@@ -113,7 +135,7 @@ async def test_a_schedule_is_made_run_paused_and_removed(mobot):
 
 
 async def test_a_rule_stops_one_bot_from_writing_to_another_and_is_on_record(mobot):
-    assert "1 rules now" in (await mobot("policy", "deny", "main", "sleeper", "--action", "send", "--first")).out
+    assert "1 rule now" in (await mobot("policy", "deny", "main", "sleeper", "--action", "send", "--first")).out
     assert "bots/sleeper" in (await mobot("policy", "show")).out
     said = await mobot("send", "main", "send sleeper: hello")
     assert "That did not work" in said.out
@@ -206,6 +228,7 @@ MISTAKES = (
     (("mail", "list", "--state", "asleep"), "none of accepted"),
     (("mail", "redrive"), "name dead letters"),
     (("mail", "redrive", "--all"), "say which"),
+    (("send", "topics/news", "x"), "mobot topics publish news"),
     (("mail", "cancel"), "give a run or --session"),
     (("mail", "resolve", "no-such-run", "retry"), "reason"),
     (("spawn", "main", "x", "--if-exists", "perhaps"), "none of fail, use, replace"),

@@ -34,15 +34,24 @@ def test_intervals_keep_their_beat_however_late_somebody_looks(interval, from_be
 
 
 def test_missed_times_are_skipped_or_collapsed_and_those_just_passed_are_not_missed():
-    now = 1_000 * SECOND
-    beats = [900 * SECOND, 930 * SECOND, 960 * SECOND, 990 * SECOND, 1_020 * SECOND]
-    for policy, sent in (
-        (MissedRuns.SKIP, beats[2:4]),
-        (MissedRuns.RUN_ONCE, beats[1:4]),
-        (MissedRuns.RUN_ALL, beats[:4]),
+    beats = [900 * SECOND, 930 * SECOND, 960 * SECOND, 990 * SECOND, 1_120 * SECOND]
+    for now_s, policy, sent in (
+        (1_000, MissedRuns.SKIP, beats[3:4]),
+        (1_000, MissedRuns.RUN_ONCE, beats[3:4]),
+        (1_000, MissedRuns.RUN_ALL, beats[:4]),
+        (1_100, MissedRuns.SKIP, []),
+        (1_100, MissedRuns.RUN_ONCE, beats[3:4]),
+        (1_100, MissedRuns.RUN_ALL, beats[:4]),
     ):
-        due = due_times(iter(beats), now, policy)
+        due = due_times(iter(beats), now_s * SECOND, policy)
         assert (list(due.sent), due.next_us) == (sent, beats[4])
+
+
+@pytest.mark.parametrize("policy", list(MissedRuns))
+def test_a_schedule_that_runs_often_loses_no_time_to_a_moment_of_waiting(policy):
+    beats = [second * SECOND for second in range(1_000, 1_010)]
+    due = due_times(iter(beats), 1_004 * SECOND + 900_000, policy)
+    assert list(due.sent) == beats[:5]
 
 
 def test_a_schedule_that_has_no_further_time_ends():
