@@ -1,13 +1,14 @@
 """Killed at every commit of batch puts, a re-index and an erasure: nothing is lost, every index converges."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import itertools
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from engines import SqliteTemplates
+from engines import EmbeddedPostgres, SqliteTemplates
 from memory_store import ME, found, listed, new, ticket
 from sqlalchemy import Connection, text
 
@@ -31,24 +32,36 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 T = TypeVar("T")
 
 BATCHES = [[f"tea number {batch * 10 + number} of many" for number in range(8)] for batch in range(2)]
+# How many memories an engine's index of words has for a word.
+POSTED = {
+    "sqlite": "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH '{}'",
+    "postgresql": "SELECT count(*) FROM memory_fts WHERE words @@ CAST('{}' AS TSQUERY)",
+}
 DOOMED = [f"secret number {number}" for number in range(4)]
 
 
 class KillAt:
-    """Ends the writer's thread at one of its commits: right before it, or right after. Counts them all."""
+    """Ends the writer at one of its commits: right before it, or right after. Counts them all.
 
-    def __init__(self, commit: int, stage: str) -> None:
+    On SQLite its thread ends. On PostgreSQL it loses its connection, there and whenever the same life tries again.
+    """
+
+    def __init__(self, commit: int, stage: str, *, thread: bool) -> None:
         self.commits = 0
         self.killed = asyncio.Event()
+        self.dead = False
         self._loop = asyncio.get_running_loop()
-        self._commit, self._stage = commit, stage
+        self._commit, self._stage, self._thread = commit, stage, thread
 
     def __call__(self, stage: str) -> None:
+        if self.dead:
+            raise ConnectionResetError
         self.commits += stage == "before"
         if self.commits == self._commit and stage == self._stage:
             self._commit = -1
+            self.dead = True
             self._loop.call_soon_threadsafe(self.killed.set)
-            raise SystemExit  # a thread ends with this without a word
+            raise SystemExit if self._thread else ConnectionResetError  # a thread ends with the first without a word
 
 
 class Life:
@@ -76,16 +89,16 @@ class Life:
 class Lives:
     """One memory, opened again after each death."""
 
-    def __init__(self, path: Path, clock: FakeClock, kill: KillAt) -> None:
-        self._path, self._clock, self._kill = path, clock, kill
+    def __init__(self, url: str, clock: FakeClock, kill: KillAt) -> None:
+        self._url, self._clock, self._kill = url, clock, kill
         self.life: Life | None = None
         self.deaths = 0
 
     async def born(self) -> Life:
         if self.life is None:
-            url = f"sqlite:///{self._path}"
+            self._kill.dead = False
             database = await Database.open(
-                url,
+                self._url,
                 migrations="memory_service.migrations",
                 migrate=True,
                 clock=self._clock,
@@ -140,7 +153,7 @@ async def start_erasing(life: Life) -> Operation:
 
 
 async def start_reindex(life: Life) -> Operation:
-    arguments = {"embedder": "hash", "text": True}
+    arguments = {"embedder": "hash", "include_text": True}
     return await life.recall.reindexes.start("main", ME, ticket("ReindexNamespace", "x"), arguments)
 
 
@@ -170,12 +183,14 @@ async def check(lives: Lives) -> None:
     assert await listed(life.store, bot="doomed") == []
 
     def look(conn: Connection) -> dict[str, int]:
-        post_due(conn)
-        conn.execute(text("INSERT INTO memory_fts(memory_fts, rank) VALUES ('integrity-check', 1)"))
+        if life.database.engine_name == "sqlite":
+            post_due(conn)
+            conn.execute(text("INSERT INTO memory_fts(memory_fts, rank) VALUES ('integrity-check', 1)"))
+        posted = POSTED[life.database.engine_name]
         counts = {
             "memories": "SELECT count(*) FROM memory",
-            "postings": "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH 'tea'",
-            "secrets": "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH 'secret'",
+            "postings": posted.format("tea"),
+            "secrets": posted.format("secret"),
             "vectors": "SELECT count(*) FROM memory_vector",
             "sets": "SELECT count(*) FROM vector_set",
             "lost": "SELECT count(*) FROM memory_vector WHERE memory NOT IN (SELECT pk FROM memory)",
@@ -196,12 +211,10 @@ async def check(lives: Lives) -> None:
     }
 
 
-async def one_run(directory: Path, templates: SqliteTemplates, commit: int, stage: str) -> int:
+async def one_run(url: str, commit: int, stage: str) -> int:
     """Returns how many commits there were."""
-    path = directory / f"{stage}{commit}.sqlite3"
-    await asyncio.to_thread(templates.copy_to, path, "memory_service.migrations")
-    kill = KillAt(commit, stage)
-    lives = Lives(path, FakeClock(), kill)
+    kill = KillAt(commit, stage, thread=url.startswith("sqlite:"))
+    lives = Lives(url, FakeClock(), kill)
     try:
         await live_through(lives)
         commits = kill.commits
@@ -212,11 +225,38 @@ async def one_run(directory: Path, templates: SqliteTemplates, commit: int, stag
     return commits
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_database(request: pytest.FixtureRequest, tmp_path: Path, schema: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty database of an engine and returns its URL. Not where a loop runs."""
+    if request.param == "sqlite":
+        templates: SqliteTemplates = request.getfixturevalue("sqlite_templates")
+        names = itertools.count()
+
+        def make() -> str:
+            path = tmp_path / f"{next(names)}.sqlite3"
+            templates.copy_to(path, schema)
+            return f"sqlite:///{path}"
+
+        yield make
+        return
+    server: EmbeddedPostgres = request.getfixturevalue("postgres_server")
+    made: list[str] = []
+
+    def make_on_server() -> str:
+        if made:
+            server.retire_database(made.pop())
+        made.append(server.create_database(schema))
+        return made[-1]
+
+    yield make_on_server
+    for url in made:
+        server.retire_database(url)
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stage", ["before", "after"])
-async def test_whatever_commit_it_dies_at_nothing_is_lost(
-    tmp_path: Path, sqlite_templates: SqliteTemplates, stage: str
-):
-    commits = await one_run(tmp_path, sqlite_templates, -1, stage)
+async def test_whatever_commit_it_dies_at_nothing_is_lost(make_database: Callable[[], str], stage: str):
+    commits = await one_run(await asyncio.to_thread(make_database), -1, stage)
     assert commits > 15
     for commit in range(1, commits + 1):
-        await one_run(tmp_path, sqlite_templates, commit, stage)
+        await one_run(await asyncio.to_thread(make_database), commit, stage)
