@@ -38,6 +38,7 @@ def test_who_was_answered_is_not_asked_whether_mobot_runs(monkeypatch, capsys, t
         raise Unavailable("not now", reason=reason)
 
     monkeypatch.setenv("MOBOT_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MOBOT_TOKEN", "secret")
     with pytest.raises(typer.Exit):
         run(command)
     said = capsys.readouterr().err
