@@ -62,8 +62,8 @@ class PutBatch:
         key = self._keys[index]
         if reach.is_lent:
             self._check_lent(draft, reach)
-        same = self._same(key, reach)
-        if same is not None and draft.dedupe is not Dedupe.ALLOW:
+        same = None if draft.dedupe is Dedupe.ALLOW else self._same(key, reach)
+        if same is not None:
             if draft.dedupe is Dedupe.REJECT:
                 raise MemoryDuplicate(self._memory(same).name)
             return Put(Outcome.TOUCHED, self._touch(same, draft))
@@ -87,7 +87,9 @@ class PutBatch:
             target[stored.memory.id] = stored
         # An expired memory must not hold its id until a sweep comes by.
         purge_memories(self._tx, self._namespace, list(expired.values()))
-        for stored in self._find("text_key", {*self._keys}):
+        # Nothing is the same for a draft that may repeat another.
+        compared = {key for key, draft in zip(self._keys, drafts, strict=True) if draft.dedupe is not Dedupe.ALLOW}
+        for stored in self._find("text_key", compared):
             memory = stored.memory
             if not memory.is_deleted and not memory.is_expired(self._tx.now):
                 self._by_id[memory.id] = stored
@@ -208,6 +210,7 @@ class _PutQueue:
                 shown = PutShown(result.outcome, result.memory)
                 record_access(self._tx, item.reach, [result.memory])
                 self.results[place] = shown
-                ledger.keep_record(self._tx, item.ticket, ledger.record_put(shown))
+                if item.ticket.request_id:
+                    ledger.keep_record(self._tx, item.ticket, ledger.record_put(shown))
         self._waiting.clear()
         self._request_ids.clear()

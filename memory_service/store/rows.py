@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, insert, select
@@ -20,7 +21,8 @@ _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 # A list of parameters is read a third faster than a JSON list; a few lengths keep the statements few.
 _LENGTHS: Final = (4, 16, 64)
 _OF_KEYS: Final = {length: f"{_SELECT} pk IN ({', '.join('?' * length)})" for length in _LENGTHS}
-_INSERT: Final = f"INSERT INTO memory ({', '.join(_ADDED)}) VALUES ({', '.join('?' * len(_ADDED))}) RETURNING pk"
+_INSERT: Final = f"INSERT INTO memory ({', '.join(_ADDED)}) VALUES ({', '.join('?' * len(_ADDED))})"
+_values: Final = itemgetter(*_ADDED)
 
 
 def rows_of_keys(conn: Connection, keys: Sequence[int]) -> Sequence[Row]:
@@ -49,8 +51,7 @@ def rows_with(
 def add_rows(conn: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """The keys by id. The rows have all columns but the key."""
     if conn.dialect.name == "sqlite":
-        given = ((row["memory_id"], tuple(row[name] for name in _ADDED)) for row in rows)
-        return {memory_id: direct_sql.fetch(conn, _INSERT, values)[0][0] for memory_id, values in given}
+        return {row["memory_id"]: direct_sql.insert(conn, _INSERT, _values(row)) for row in rows}
     statement = insert(MEMORY).returning(MEMORY.c.pk, MEMORY.c.memory_id)
     return {memory_id: key for key, memory_id in conn.execute(statement, rows).all()}
 

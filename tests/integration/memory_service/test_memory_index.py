@@ -60,6 +60,18 @@ async def test_no_word_is_posted_once_nothing_that_lives_holds_it(store: MemoryS
     await check_index(database)
 
 
+async def test_few_memories_at_a_time_are_due_to_be_posted(store: MemoryStore, database: Database):
+    if database.engine_name != "sqlite":
+        pytest.skip("PostgreSQL posts at once")
+    due = text("SELECT count(*) FROM memory_fts_source WHERE pk > (SELECT posted FROM memory_fts_state)")
+    most = 0
+    for number in range(10):
+        await put_all(store, [f"word{number} {place}" for place in range(number * 3)])
+        await put(store, f"word{number}")
+        most = max(most, await database.read(lambda conn: conn.execute(due).scalar_one()))
+    assert 0 < most < 64
+
+
 async def test_what_is_due_to_be_posted_may_change_before_it_is(store: MemoryStore, database: Database):
     many = [await put(store, f"word{number}") for number in range(70)]
     first, last = many[0], many[-1]
