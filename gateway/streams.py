@@ -16,7 +16,8 @@ from gateway.connection import Connection
 from gateway.hub import Hub
 from gateway.metrics import GatewayMetrics
 from gateway.outbox import Event, StreamDelta
-from gateway.turns import Audience, Outgoing, TurnFeed, last_message
+from gateway.run_end import last_message
+from gateway.turns import Audience, Outgoing, TurnFeed
 from gateway.watches import follow
 from mobot.session.v1 import event_pb2, session_service_pb2, session_service_pb2_grpc
 

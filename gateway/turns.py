@@ -5,7 +5,7 @@ terminal `chat` event, because the log holds exactly one `run_finished` for it a
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from gateway import frames
 from gateway.keys import agent_of, key_of
 from gateway.outbox import Event, StreamDelta
+from gateway.run_end import error_text, terminal_fields
 from gateway.run_text import RunText
 from gateway.shapes import millis, session_row
-from gateway.transcript import content_of, envelope_of, message_of, text_of, usage_of
+from gateway.transcript import content_of, envelope_of, message_of, text_of
 from mobot.session.v1 import event_pb2, session_pb2, session_service_pb2
 
 # Runs that are streamed at once, and finished ones remembered so that none is finished twice.
@@ -226,11 +227,11 @@ class TurnFeed:
             "stopReason": finished.stop_reason or ("rpc" if cancelled else "stop" if succeeded else "error"),
         }
         if not succeeded and not cancelled:
-            lifecycle["error"] = _error_text(finished)
+            lifecycle["error"] = error_text(finished)
         if finished.HasField("usage") and finished.usage.output_tokens:
             self._agent(run, "usage", {"outputTokens": finished.usage.output_tokens}, event)
         self._agent(run, "lifecycle", lifecycle, event)
-        self._chat(run, _terminal(run, finished))
+        self._chat(run, terminal_fields(finished, run.last_message))
         self._changed(event, row, reason="agent.input.settled")
         self._changed(event, row, phase=str(lifecycle["phase"]))
         self._runs.pop(run.run, None)
@@ -387,43 +388,3 @@ class TurnFeed:
             forgotten, _ = self._runs.popitem(last=False)
             self._unsent.pop(forgotten, None)
         return run
-
-
-def last_message(events: Iterable[event_pb2.Event]) -> event_pb2.Event | None:
-    """The newest assistant message among a run's events, whole ones before partial ones."""
-    found: event_pb2.Event | None = None
-    for event in sorted(events, key=lambda event: event.sequence):
-        if event.WhichOneof("payload") != "message" or event.message.role != event_pb2.ROLE_ASSISTANT:
-            continue
-        if found is None or not event.message.partial or found.message.partial:
-            found = event
-    return found
-
-
-def _terminal(run: _Run, finished: event_pb2.RunFinished) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    if run.last_message is not None:
-        fields["message"] = {
-            name: value for name, value in run.last_message.items() if name not in ("__openclaw", "partial")
-        }
-    if finished.outcome == session_pb2.RUN_OUTCOME_SUCCEEDED:
-        fields |= {"state": "final", "stopReason": finished.stop_reason or "stop"}
-        if finished.HasField("usage"):
-            fields["usage"] = usage_of(finished.usage)
-        return fields
-    if finished.outcome == session_pb2.RUN_OUTCOME_CANCELLED:
-        return fields | {"state": "aborted", "stopReason": "rpc"}
-    expired = finished.outcome == session_pb2.RUN_OUTCOME_EXPIRED
-    return fields | {
-        "state": "error",
-        "errorMessage": _error_text(finished),
-        "errorKind": "timeout" if expired else "unknown",
-        "stopReason": "error",
-    }
-
-
-def _error_text(finished: event_pb2.RunFinished) -> str:
-    if finished.error_message:
-        return finished.error_message
-    outcome = session_pb2.RunOutcome.Name(finished.outcome).removeprefix("RUN_OUTCOME_").lower().replace("_", " ")
-    return f"the run ended: {finished.error_reason or outcome}"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from ledger.mobot import names
+from ledger.mobot.calls import CHANNEL_OPTIONS, READ_S, accepted, patiently
 from ledger.mobot.deciding import Deciders
 from ledger.mobot.edge import EdgeClient
 from ledger.mobot.watcher import Watcher
@@ -32,17 +33,7 @@ TOKEN = "ledger-token-0123456789abcdef"
 LEASE_S = 1.5
 ATTEMPTS = 20
 _CALL_S = 10.0
-_READ_S = 60.0
 _AT_ONCE = 16
-_TRANSIENT = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.ABORTED,
-    }
-)
 
 
 def make(directory: Path) -> "Mobot":
@@ -110,7 +101,7 @@ class Mobot:
             kept.start()
         await self._proxy.start()
         self._channels = {
-            name: grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS) for name, target in self._targets.items()
+            name: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) for name, target in self._targets.items()
         }
         self._registry = registry_service_pb2_grpc.RegistryServiceStub(self._channels["registry"])
         self._session = session_service_pb2_grpc.SessionServiceStub(self._channels["session"])
@@ -119,7 +110,7 @@ class Mobot:
         self._watcher = Watcher(self._channels["session"], self._metadata)
         self._watcher.start()
         await self._watcher.attached.wait()
-        self._deciders = Deciders(self._router, self._metadata, self._payments, _patiently)
+        self._deciders = Deciders(self._router, self._metadata, self._payments, patiently)
         self._deciders.start()
         self._gateway.start()
         for client in self._clients:
@@ -158,7 +149,7 @@ class Mobot:
         if mail.kind is Kind.ASK:
             draft.reply_to = names.session(mail.asker)
         request = router_service_pb2.SendMessageRequest(message=draft)
-        answer = await _accepted(self._router.SendMessage(request, metadata=self._metadata, timeout=_CALL_S))
+        answer = await accepted(self._router.SendMessage(request, metadata=self._metadata, timeout=_CALL_S))
         if mail.kind is Kind.ABORT:
             await self._cancel(answer.receipt.run)
         elif mail.kind is Kind.DECIDE and self._deciders is not None:
@@ -173,7 +164,7 @@ class Mobot:
         spawn.task.add(text=mail.text)
         spawn.announce = True
         try:
-            answer = await _accepted(self._router.SpawnSession(request, metadata=self._metadata, timeout=_CALL_S))
+            answer = await accepted(self._router.SpawnSession(request, metadata=self._metadata, timeout=_CALL_S))
         except Refused as error:
             # The parent was at work on what is just being cancelled, and that may have no more children.
             if "has ended: CANCELLED" in str(error):
@@ -185,7 +176,7 @@ class Mobot:
         draft = self._draft(mail)
         draft.topic = names.topic(mail)
         request = router_service_pb2.PublishTopicRequest(message=draft)
-        await _accepted(self._router.PublishTopic(request, metadata=self._metadata, timeout=_CALL_S))
+        await accepted(self._router.PublishTopic(request, metadata=self._metadata, timeout=_CALL_S))
         return ""  # a publication has no run of its own: each of its copies has one
 
     async def _cancel(self, run: str) -> None:
@@ -262,7 +253,7 @@ class Mobot:
                 request = router_service_pb2.WaitRunRequest(run=run)
                 request.timeout.FromMilliseconds(5_000)
                 while True:
-                    answer = await _patiently(
+                    answer = await patiently(
                         lambda: self._router.WaitRun(request, metadata=self._metadata, timeout=_CALL_S)
                     )
                     if answer.done or loop.time() > deadline:
@@ -313,7 +304,7 @@ class Mobot:
         found: list[event_pb2.Event] = []
         while True:
             try:
-                page = await _patiently(
+                page = await patiently(
                     lambda: self._session.ListEvents(request, metadata=self._metadata, timeout=_CALL_S)
                 )
             except grpc.aio.AioRpcError as error:
@@ -332,52 +323,22 @@ class Mobot:
             request = registry_service_pb2.CreateBotRequest(
                 bot_id=bot, bot=bot_pb2.Bot(brain=bot_pb2.Brain(worker=bot_pb2.WorkerBrain()), concurrency=20)
             )
-            await self._registry.CreateBot(request, metadata=self._metadata, timeout=_READ_S, wait_for_ready=True)
+            await self._registry.CreateBot(request, metadata=self._metadata, timeout=READ_S, wait_for_ready=True)
 
         await asyncio.gather(*(create(bot) for bot in names.BOTS))
         health = router_service_pb2.ListMessagesRequest(page_size=1)
-        await self._router.ListMessages(health, metadata=self._metadata, timeout=_READ_S, wait_for_ready=True)
+        await self._router.ListMessages(health, metadata=self._metadata, timeout=READ_S, wait_for_ready=True)
 
     async def _create_topics(self) -> None:
         for number in range(names.TOPICS):
             request = router_service_pb2.CreateTopicRequest(topic_id=f"t{number}")
-            await self._router.CreateTopic(request, metadata=self._metadata, timeout=_READ_S)
+            await self._router.CreateTopic(request, metadata=self._metadata, timeout=READ_S)
             for subscriber in names.subscribers(number):
                 await self._router.SubscribeTopic(
                     router_service_pb2.SubscribeTopicRequest(topic=f"topics/t{number}", subscriber=subscriber),
                     metadata=self._metadata,
-                    timeout=_READ_S,
+                    timeout=READ_S,
                 )
-
-
-# What is killed comes back in a fraction of a second, so a client that doubles its pauses would only wait.
-_CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-)
-
-
-async def _accepted(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() in _TRANSIENT:
-            raise Unanswered(f"{error.code().name} {error.details()}") from error
-        raise Refused(f"{error.code().name} {error.details()}") from error
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats a read until it is answered, as a patient client does."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _READ_S
-    while True:
-        try:
-            return await call()
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in _TRANSIENT or loop.time() > deadline:
-                raise
-        await asyncio.sleep(0.1)  # a client's pause between two tries
 
 
 _MODES = {Kind.STEER: message_pb2.BUSY_MODE_STEER, Kind.COLLECT: message_pb2.BUSY_MODE_COLLECT}

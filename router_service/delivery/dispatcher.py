@@ -1,6 +1,11 @@
 """The dispatcher: gives mail to workers as soon as there is mail and room, and applies what each commit did.
 
 It belongs to the event loop's thread. Everything it remembers can be rebuilt from the rows.
+
+The class is long on purpose. Which leases are live, which mailboxes are leased or on offer, and what room is left is
+one state: mail that comes in, workers that come and go, the opener's reports and every commit each read and change all
+of it within one turn of the loop. In parts, each part would hold the others' maps; what has a state of its own has gone
+to `room`, `attachments`, `live`, `waiters`, `changes` and `opener`.
 """
 
 import logging

@@ -36,8 +36,11 @@ _LOGGED_COUNT = 512
 # Ends wait so long for a start to share its call: nobody's answer depends on them.
 _PATIENCE_S = 0.003
 
-# Turns of the loop between a commit and the call: whoever sent the message is answered before the log is written, and
-# within one process the answer passes from task to task so often (stream, its reader, its caller, the socket's writer).
+# Turns of the loop between a commit and the call: whoever sent the message is answered before the log is written. In
+# one process the answer passes from task to task on this very loop: the stream that answers, its reader in the gateway,
+# the request that waits, the socket's writer; the fifth turn is the write itself. Fewer delay every answer by the
+# making of the call; more only delay the log. A place on the loop is all there is to wait for: no event tells that
+# somebody else's socket has been written to.
 _TURNS = 5
 
 # A call costs some hundred microseconds before its first event. Once several runs share one, a few milliseconds between

@@ -1,6 +1,5 @@
 """Messages that are handed to a running turn: answered by it, and only once the router knows."""
 
-
 from sdk_fakes.gate import Gate
 from sdk_fakes.steering import steered
 

@@ -3,7 +3,8 @@
 import json
 
 from gateway.outbox import StreamDelta
-from gateway.turns import Audience, TurnFeed, last_message
+from gateway.run_end import last_message
+from gateway.turns import Audience, TurnFeed
 from mobot.session.v1 import event_pb2, part_pb2, session_pb2, session_service_pb2
 
 NAME = "bots/main/sessions/a"
