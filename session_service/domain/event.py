@@ -9,6 +9,10 @@ from session_service.domain.session import RunOutcome, Session, Usage
 OWN_ID_PREFIX = "session/"
 """Ids that begin so belong to the service's own events; no caller may use them."""
 
+MAX_ANSWER_BYTES = 3 * 1024 * 1024
+"""Payloads that one answer or frame holds together, unless a single one is larger: a gRPC client that is left as it is
+takes messages of 4 MiB, and would get no further than one that is longer."""
+
 
 class EventKind(IntEnum):
     """What happened. The numbers are those of the contract's oneof fields, and are what the log stores."""

@@ -5,11 +5,10 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from session_service.domain.event import StoredEvent
+from session_service.domain.event import MAX_ANSWER_BYTES, StoredEvent
 from session_service.domain.session import Session
 from session_service.feed.answers import Answer, Delta
 
-_MAX_TAKEN_BYTES = 4 * 1024 * 1024
 _MAX_QUEUED_BYTES = 32 * 1024 * 1024
 
 
@@ -147,13 +146,18 @@ class Subscription:
         return not self._events and self.base <= position
 
     def take_events(self, after: int, limit: int) -> tuple[list[StoredEvent], Mapping[int, Session]]:
-        """The next events behind position `after`, about 4 MiB at most, and sessions to show with them."""
+        """The next events behind position `after`, MAX_ANSWER_BYTES at most or one that is larger, and sessions to show
+        with them."""
         events: list[StoredEvent] = []
         queue = self._events
-        enough = self._bytes - _MAX_TAKEN_BYTES
-        while queue and len(events) < limit and self._bytes >= enough:
+        left = MAX_ANSWER_BYTES
+        while queue and len(events) < limit:
+            size = len(queue[0].payload)
+            if events and size > left:
+                break
             event = queue.popleft()
-            self._bytes -= len(event.payload)
+            left -= size
+            self._bytes -= size
             if event.position > after:
                 events.append(event)
         if not queue:

@@ -17,7 +17,7 @@ from session_service.convert.events import AppendReader, to_proto_event
 from session_service.convert.refusals import to_proto_refusal
 from session_service.convert.tokens import watch_digest
 from session_service.domain.errors import SessionNotFound, WatchTokenInvalid
-from session_service.domain.event import Append, Appended, StoredEvent
+from session_service.domain.event import MAX_ANSWER_BYTES, Append, Appended, StoredEvent
 from session_service.feed.answers import Delta
 from session_service.feed.subscription import ALL_KINDS, WatchQuery
 from session_service.feed.watch import Frame, Watch
@@ -29,7 +29,6 @@ MAX_DELTA_BYTES = 64 * 1024
 _KEPT_MESSAGES = 2_048
 _KEPT_BYTES = 16 * 1024
 _PAGING = ("page_token", "page_size", "max_bytes", "count_total")
-_DEFAULT_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class EventCalls(Calls):
@@ -91,7 +90,7 @@ class EventCalls(Calls):
             descending=request.descending,
             after=after,
             size=clamp_page_size(request.page_size, default=200, maximum=1_000),
-            max_bytes=checks.check_not_negative("max_bytes", request.max_bytes) or _DEFAULT_PAGE_BYTES,
+            max_bytes=checks.check_not_negative("max_bytes", request.max_bytes) or MAX_ANSWER_BYTES,
             count=request.count_total,
         )
         return session_service_pb2.ListEventsResponse(

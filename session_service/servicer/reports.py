@@ -33,7 +33,7 @@ class ReportCalls(Calls):
         page = await self._store.read(partial(searching.search, what=what, size=size, offset=offset))
         return session_service_pb2.SearchEventsResponse(
             hits=[reports.to_proto_hit(hit, what.words) for hit in page.hits],
-            next_page_token=self._page_tokens.encode(query, (offset + size,)) if page.more else "",
+            next_page_token=self._page_tokens.encode(query, (offset + len(page.hits),)) if page.more else "",
             backlog_count=page.backlog,
         )
 

@@ -20,12 +20,13 @@ from sqlalchemy import (
 
 from chassis import direct_sql
 from session_service.domain import errors
-from session_service.domain.event import CONTEXT_KINDS, EventKind, StoredEvent
+from session_service.domain.event import CONTEXT_KINDS, MAX_ANSWER_BYTES, EventKind, StoredEvent
 from session_service.domain.session import Session
 from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
 from session_service.store.rows import SESSIONS_BY_NAME, to_session
 from session_service.store.session_cache import SessionCache
 from session_service.store.sql import Among, Shapes, among
+from session_service.store.transcripts import check_transcript
 
 _e = EVENT.c
 _PAGES = Shapes()
@@ -34,7 +35,6 @@ _POSITION = f"SELECT {LOG_HEAD.c.position.name} FROM {LOG_HEAD.name}"
 _KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
 _MAX_RUN_BYTES = 32 * 1024 * 1024
-_MAX_SLICE_BYTES = 4 * 1024 * 1024
 
 # Positions looked through in one read: bounds its time when few of them are wanted.
 SCAN_POSITIONS = 2_000
@@ -75,7 +75,7 @@ class TurnContext(NamedTuple):
 class LogSlice(NamedTuple):
     """Events after a position, in order; everything up to and including `through` has been looked at.
 
-    The events are about 4 MiB together at most, or one larger one.
+    The events are MAX_ANSWER_BYTES together at most, or one larger one.
     """
 
     events: Sequence[StoredEvent]
@@ -156,15 +156,8 @@ def list_events(
         left -= len(event.payload)
         events.append(event)
     if not events and which.uid not in (None, "*", session.head.uid):
-        _check_transcript(conn, session, str(which.uid))
+        check_transcript(conn, session.head, str(which.uid))
     return EventPage(session, events, False, as_of, total)
-
-
-def _check_transcript(conn: Connection, session: Session, uid: str) -> None:
-    """Raises TranscriptNotFound when the session never had the transcript."""
-    of_uid = select(TRANSCRIPT.c.pk).where(TRANSCRIPT.c.uid == uid, TRANSCRIPT.c.session == session.head.pk)
-    if conn.execute(of_uid.limit(1)).scalar() is None:
-        raise errors.TranscriptNotFound(session.name, uid)
 
 
 def select_events(conn: Connection, session: Session, which: EventFilter, *, limit: int) -> Iterator[StoredEvent]:
@@ -268,13 +261,17 @@ def _first_sequence_after(conn: Connection, session: int, position: int) -> int:
 def _slice(rows: CursorResult[Any], limit: int, end: int) -> LogSlice:
     """The events of `rows`, which were asked for up to `limit` and position `end`; fewer when they are large."""
     events: list[StoredEvent] = []
-    left = _MAX_SLICE_BYTES
+    left = MAX_ANSWER_BYTES
     for row in rows:
-        events.append(_of_any(row))
-        left -= len(events[-1].payload)
-        if left <= 0 or len(events) == limit:
+        event = _of_any(row)
+        left -= len(event.payload)
+        if events and left < 0:
             rows.close()
             return LogSlice(events, events[-1].position)
+        events.append(event)
+        if len(events) == limit:
+            rows.close()
+            return LogSlice(events, event.position)
     return LogSlice(events, end)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, column, func, select, table, text
 
-from session_service.domain.event import EventKind, StoredEvent
+from session_service.domain.event import MAX_ANSWER_BYTES, EventKind, StoredEvent
 from session_service.models import EVENT, SESSION, TRANSCRIPT
 from session_service.store import deriving
 from session_service.store.filtering import SessionFilter, conditions_of
@@ -53,7 +53,7 @@ class SearchPage(NamedTuple):
 
 
 def search(conn: Connection, what: Search, *, size: int, offset: int) -> SearchPage:
-    """Hits `offset` to `offset + size`; without words none."""
+    """Hits from `offset` on, at most `size` and MAX_ANSWER_BYTES of them; without words none."""
     backlog = deriving.progress(conn).backlog
     if not what.words:
         return SearchPage((), False, backlog)
@@ -76,8 +76,15 @@ def search(conn: Connection, what: Search, *, size: int, offset: int) -> SearchP
         conditions.append(_e.create_time < what.end_time)
     matches = _on_sqlite(what.words, about) if conn.dialect.name == "sqlite" else _on_postgresql(what.words, about)
     rows = conn.execute(_joined(matches, conditions).limit(size + 1).offset(offset)).all()
-    hits = [_found(tuple(row)) for row in rows[:size]]
-    return SearchPage(hits, len(rows) > size, backlog)
+    hits: list[Found] = []
+    left = MAX_ANSWER_BYTES
+    for row in rows[:size]:
+        hit = _found(tuple(row))
+        left -= len(hit.event.payload)
+        if hits and left < 0:
+            break
+        hits.append(hit)
+    return SearchPage(hits, len(rows) > len(hits), backlog)
 
 
 class _Matches(NamedTuple):

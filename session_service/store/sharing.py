@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from chassis.errors import field_invalid
 from session_service.domain import errors
-from session_service.domain.event import CONTEXT_KINDS, StoredEvent
+from session_service.domain.event import CONTEXT_KINDS, MAX_ANSWER_BYTES, StoredEvent
 from session_service.domain.session import Session, SessionState
 from session_service.domain.share import ShareLink, hash_of
 from session_service.domain.transfer_errors import ShareLinkNotFound
@@ -19,7 +19,6 @@ from session_service.store.transaction import Transaction
 
 _s = SHARE_LINK.c
 _SHARED = tuple(sorted(int(kind) for kind in CONTEXT_KINDS))
-_MAX_BYTES = 4 * 1024 * 1024
 
 
 class LinkPage(NamedTuple):
@@ -110,7 +109,7 @@ def read_shared(conn: Connection, token: str, now: int, *, after: int, size: int
         before_sequence=link.through_sequence + 1 if link.through_sequence else 0,
     )
     events: list[StoredEvent] = []
-    left = _MAX_BYTES
+    left = MAX_ANSWER_BYTES
     for event in select_events(conn, session, which, limit=size + 1):
         if len(events) == size or (events and len(event.payload) > left):
             return SharedPage(session, link, events, True)

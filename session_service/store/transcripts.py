@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from session_service.domain import errors
 from session_service.domain.event import EventKind
@@ -38,6 +38,13 @@ def find_former(tx: Transaction, head: Head, uid: str) -> Former:
     if row.kept is None:
         return Former(row.pk, row.uid, row.start_sequence, _count_messages(tx, head, row.pk))
     return _to_former(row.pk, row.uid, row.start_sequence, orjson.loads(row.kept))
+
+
+def check_transcript(conn: Connection, head: Head, uid: str) -> None:
+    """Raises TranscriptNotFound when the session never had the transcript."""
+    of_uid = select(TRANSCRIPT.c.pk).where(TRANSCRIPT.c.uid == uid, TRANSCRIPT.c.session == head.pk)
+    if conn.execute(of_uid.limit(1)).scalar() is None:
+        raise errors.TranscriptNotFound(head.name, uid)
 
 
 def _to_former(pk: int, uid: str, start_sequence: int, kept: list[Any]) -> Former:

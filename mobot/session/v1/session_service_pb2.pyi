@@ -1646,7 +1646,7 @@ class ListEventsRequest(_message.Message):
     page_token: _builtins.str
     """Token of the previous answer; other fields must be the same."""
     max_bytes: _builtins.int
-    """End the page when its events exceed this size, 0 for 4 MiB; a page holds at least one event."""
+    """End the page when its events exceed this size, 0 for 3 MiB; a page holds at least one event."""
     count_total: _builtins.bool
     """Whether to count all events that fit."""
     @_builtins.property
@@ -2009,7 +2009,7 @@ class SearchEventsRequest(_message.Message):
     query: _builtins.str
     """Words, at most 4,096 characters; quotes and operators are taken literally. Required."""
     page_size: _builtins.int
-    """Hits per page: 0 means 25, more than 100 is cut to 100."""
+    """Hits per page: 0 means 25, more than 100 is cut to 100. A page of long messages has fewer: 3 MiB together."""
     page_token: _builtins.str
     """Token of the previous answer."""
     @_builtins.property

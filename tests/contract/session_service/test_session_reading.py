@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from session_world import append_to, create, finished, message, name, pb, refusal, started
+from session_world import append_to, create, finished, message, name, pb, refusal, started, watch
 
 from mobot.session.v1 import event_pb2, session_pb2
 
@@ -219,6 +219,45 @@ async def test_a_page_ends_when_its_events_are_too_large_together(stub):
     )
     assert len(page.events) == 1
     assert page.next_page_token
+
+
+DEFAULT_LIMIT = 4 * 1024 * 1024
+"""Of a message, in a gRPC client that is left as it is."""
+
+
+async def test_every_answer_fits_a_client_with_the_limits_of_grpc(world, stub):
+    await create(stub, "a")
+    live = await watch(stub, name("a"), after_sequence=-1).caught_up()
+    all_live = await watch(stub).caught_up()
+    long = "zebra " + "x" * 699_000
+    wanted = [f"m{number}" for number in range(14)]
+    await append_to(stub, name("a"), *(message(each, long, role=event_pb2.ROLE_ASSISTANT) for each in wanted))
+
+    one, every = watch(stub, name("a"), resume_token=live.token), watch(stub, resume_token=all_live.token)
+    for watcher in (live, all_live, one, every):
+        await watcher.has(14)
+        assert watcher.ids() == wanted
+        assert max(frame.ByteSize() for frame in watcher.frames) < DEFAULT_LIMIT
+        watcher.stop()
+
+    listed, found, token = [], [], ""
+    while token or not listed:
+        page = await stub.ListEvents(
+            pb.ListEventsRequest(parent=name("a"), filter=pb.EventFilter(kinds=["message"]), page_token=token)
+        )
+        assert page.ByteSize() < DEFAULT_LIMIT
+        listed += [event.id for event in page.events]
+        token = page.next_page_token
+    assert listed == wanted
+
+    while (await stub.SearchEvents(pb.SearchEventsRequest(query="zebra"))).backlog_count:
+        pass
+    while token or not found:
+        hits = await stub.SearchEvents(pb.SearchEventsRequest(query="zebra", page_token=token))
+        assert hits.ByteSize() < DEFAULT_LIMIT
+        found += [hit.event.id for hit in hits.hits]
+        token = hits.next_page_token
+    assert sorted(found) == sorted(wanted)
 
 
 async def test_a_history_is_narrowed_by_kind_run_sequence_and_time(world, stub):

@@ -1600,7 +1600,7 @@ export declare type ListEventsRequest = Message<"mobot.session.v1.ListEventsRequ
   pageToken: string;
 
   /**
-   * End the page when its events exceed this size, 0 for 4 MiB; a page holds at least one event.
+   * End the page when its events exceed this size, 0 for 3 MiB; a page holds at least one event.
    *
    * @generated from field: int32 max_bytes = 6;
    */
@@ -2013,7 +2013,7 @@ export declare type SearchEventsRequest = Message<"mobot.session.v1.SearchEvents
   sessions: string[];
 
   /**
-   * Hits per page: 0 means 25, more than 100 is cut to 100.
+   * Hits per page: 0 means 25, more than 100 is cut to 100. A page of long messages has fewer: 3 MiB together.
    *
    * @generated from field: int32 page_size = 4;
    */
