@@ -347,6 +347,9 @@ async def test_a_bot_sees_its_own_sessions_only(world, stub):
     theirs = name("theirs", "helper")
     assert ids(await bot.ListSessions(pb.ListSessionsRequest())) == ["mine"]
     assert ids(await bot.ListSessions(pb.ListSessionsRequest(filter=pb.SessionFilter(bots=["bots/helper"])))) == []
+    of_all = (await stub.ListSessions(pb.ListSessionsRequest(page_size=1))).next_page_token
+    borrowed = await refusal(bot.ListSessions(pb.ListSessionsRequest(page_size=1, page_token=of_all)))
+    assert borrowed.reason == "PAGE_TOKEN_INVALID"
     found = await bot.BatchGetSessions(pb.BatchGetSessionsRequest(names=[theirs, name("mine")]))
     assert (ids(found), list(found.missing)) == (["mine"], [theirs])
     for call in (
