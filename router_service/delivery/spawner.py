@@ -71,14 +71,16 @@ class Spawner:
     async def tick(self) -> int:
         """Looks after all children that need it; returns when the next one will (0: never)."""
         now_us = self._store.now_us()
-        due, next_us = await self._store.read(lambda conn: spawns.due(conn, now_us, _PAGE))
+        due, next_us = await self._store.read(lambda conn: spawns.due(conn, now_us, _PAGE, longest_us=RESUME_AFTER_US))
         for stored in due:
             if stored.state is SpawnState.WISHED:
                 await self._resume(stored)
             else:
                 await self._tidy(stored)
         if due:
-            _, next_us = await self._store.read(lambda conn: spawns.due(conn, self._store.now_us(), 1))
+            _, next_us = await self._store.read(
+                lambda conn: spawns.due(conn, self._store.now_us(), 1, longest_us=RESUME_AFTER_US)
+            )
         return next_us
 
     async def _resume(self, stored: StoredSpawn) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Integer, RowMapping, delete, func, insert, literal_column, select, text, update
+from sqlalchemy import Connection, Integer, RowMapping, delete, func, insert, literal_column, or_, select, text, update
 
 from router_service.domain.errors import RequestIdReused, RunEnded, SpawnLimitReached
 from router_service.domain.spawning import Cleanup, NewSpawn, OpenSpawn, SpawnLimits, SpawnState
@@ -104,11 +104,13 @@ def postpone(conn: Connection, spawn_id: str, due_us: int) -> None:
     conn.execute(update(SPAWN).where(_S.id == spawn_id, _S.due_time.is_not(None)).values(due_time=due_us))
 
 
-def due(conn: Connection, now_us: int, limit: int) -> tuple[list[StoredSpawn], int]:
-    """Children that somebody must look after, and when the next one will be due (0: never)."""
-    rows = conn.execute(
-        select(SPAWN).where(_S.due_time.is_not(None), _S.due_time <= now_us).order_by(_S.due_time).limit(limit)
-    )
+def due(conn: Connection, now_us: int, limit: int, *, longest_us: int) -> tuple[list[StoredSpawn], int]:
+    """Children that somebody must look after, and when the next one will be due (0: never).
+
+    One that is due later than the longest wait there is, twice over, is of a clock that was set back since.
+    """
+    come = or_(_S.due_time <= now_us, _S.due_time > now_us + 2 * longest_us)
+    rows = conn.execute(select(SPAWN).where(_S.due_time.is_not(None), come).order_by(_S.due_time).limit(limit))
     found = [_stored(row) for row in rows.mappings()]
     following = conn.execute(
         select(func.min(_S.due_time)).where(_S.due_time.is_not(None), _S.due_time > now_us)

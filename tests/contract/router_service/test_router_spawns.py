@@ -2,6 +2,7 @@
 parents."""
 
 import asyncio
+from datetime import timedelta
 
 import grpc.aio
 import pytest
@@ -183,6 +184,26 @@ async def test_a_child_is_tidied_up_once_its_log_is_complete(world, stub, cleanu
         await asyncio.sleep(0.01)
     assert found == [child]
     assert "finished" in world.sessions.ids(child)[-1]
+
+
+async def test_a_clock_that_is_set_back_delays_nothing_that_children_wait_for(world, stub):
+    worker = await Worker(stub).start()
+    child = (await stub.SpawnSession(wish(cleanup=message_pb2.SPAWN_CLEANUP_ARCHIVE))).receipt.session
+    schedule = message_pb2.Schedule(spawn=message_pb2.Spawn(bot="bots/main", session_id="daily"))
+    schedule.interval.seconds = 60
+    schedule.spawn.task.add(text="daily")
+    await stub.CreateSchedule(pb.CreateScheduleRequest(schedule_id="s", schedule=schedule))
+    world.clock.advance(timedelta(hours=1))
+    world.sessions.down = True
+    await worker.complete(await worker.delivery(), "done")
+    await world.advance(0)  # the wish of the schedule, and the tidying, have to wait
+    world.sessions.down = False
+    world.clock.advance(timedelta(hours=-1))
+    async with asyncio.timeout(40):
+        while not world.sessions.archived or "bots/main/sessions/daily" not in world.sessions.sessions:
+            await world.advance(1)
+            await asyncio.sleep(0.01)
+    assert world.sessions.archived == [child]
 
 
 async def test_a_cascade_stops_what_was_spawned_and_says_what_did_not_stop(world, stub):
