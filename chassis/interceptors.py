@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from chassis import errors, status
 from chassis.clock import Clock
@@ -121,7 +122,8 @@ class _Chain(grpc.aio.ServerInterceptor):
         else:
             timeout_s = None if handler.request_streaming else policy_for(method, self._policies).timeout_s
             guarded = self._guard(method, behavior, rpc, default_timeout_s=timeout_s, slow_s=self._slow_s)
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
+        parse = _parsing(handler.request_deserializer, streaming=handler.request_streaming)
+        return make(guarded, parse, handler.response_serializer)
 
     def _guard(
         self, method: str, behavior: Behavior, rpc: RpcMetrics, *, default_timeout_s: float | None, slow_s: float
@@ -148,6 +150,8 @@ class _Chain(grpc.aio.ServerInterceptor):
                         await self._admit_worker(who, method)
                     CURRENT_CALLER.set(who)
                 del metadata  # a stream may last for hours
+                if type(request) is errors.InvalidArgument:
+                    raise request  # noqa: TRY301 - a function of its own would cost each call
                 if default_timeout_s is not None and context.time_remaining() is None:
                     return await _within(default_timeout_s, behavior, request, context)
                 return await behavior(request, context)
@@ -239,6 +243,23 @@ def _kind_of(handler: Handler) -> tuple[Any, Callable[..., Handler]]:
     if handler.response_streaming:
         return handler.unary_stream, grpc.unary_stream_rpc_method_handler
     return handler.unary_unary, grpc.unary_unary_rpc_method_handler
+
+
+def _parsing(deserialize: Callable[[bytes], Any] | None, *, streaming: bool) -> Callable[[bytes], Any] | None:
+    """Bytes that are no message become a refusal: gRPC itself would tell the caller UNKNOWN and a class of ours."""
+    if deserialize is None:
+        return None
+
+    def parse(data: bytes) -> Any:  # noqa: ANN401 - any message type
+        try:
+            return deserialize(data)
+        except DecodeError:
+            refusal = errors.InvalidArgument("what was sent is not a message of this call", reason=errors.FIELD_INVALID)
+            if streaming:
+                raise refusal from None  # comes out where the handler reads
+            return refusal  # raised behind the authentication, with its status and its log line
+
+    return parse
 
 
 def _writing(behavior: Any, rpc: RpcMetrics) -> Behavior:  # noqa: ANN401 - either of two function kinds

@@ -4,6 +4,7 @@ Most tests run in the default layout, what a layout could break also in the isol
 with the gateway apart from the core, only has its processes killed.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from harness import APART_LAYOUT, ISOLATED_LAYOUT, Mobot, running
 from stock import StockClient
 
 from benchmarks.openclaw_peer import Installation, cache, install
+
+# The signing device of the gateway's own tests.
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "gateway"))
 
 
 @pytest.fixture(scope="session", autouse=True)

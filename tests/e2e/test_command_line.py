@@ -215,7 +215,10 @@ def test_what_is_not_there_is_refused_with_the_way_to_what_is(mobot: Mobot) -> N
     ids=" ".join,
 )
 def test_without_a_running_mobot_each_command_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = run_mobot(Mobot(tmp_path), *arguments)
+    stopped = Mobot(tmp_path)
+    stopped.data_dir.mkdir()
+    (stopped.data_dir / "token").write_text("of its last start\n")
+    done = run_mobot(stopped, *arguments)
     assert done.code == 1, done.said
     assert "Is mobot running? `mobot up` starts it" in done.err
     assert "Traceback" not in done.said
