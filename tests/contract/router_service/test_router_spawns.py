@@ -122,7 +122,7 @@ async def test_children_are_limited_in_number_and_in_generations(world, stub):
     assert (await stub.SpawnSession(wish("c3"))).created
 
 
-@pytest.mark.parametrize("end", ["failed", "dead", "cancelled", "expired", "empty", "rejected"])
+@pytest.mark.parametrize("end", ["failed", "dead", "lost", "cancelled", "expired", "empty", "rejected"])
 async def test_a_parent_is_told_whatever_the_end_was(world, stub, end):
     worker = await Worker(stub).start()
     request = wish(request_id="r")
@@ -141,6 +141,13 @@ async def test_a_parent_is_told_whatever_the_end_was(world, stub, end):
             await world.advance(61)
             task = await worker.delivery()
         await worker.fail(task, retryable=True)
+    elif end == "lost":
+        for attempt in range(5):
+            await worker.cut()
+            await world.advance(60)
+            worker = await Worker(stub, name=f"workers/again-{attempt}").start()
+            if attempt < 4:
+                await worker.delivery()
     elif end == "cancelled":
         await stub.CancelRun(pb.CancelRunRequest(run="r"))
         await worker.fail(task, cancelled=True)
@@ -148,7 +155,7 @@ async def test_a_parent_is_told_whatever_the_end_was(world, stub, end):
         await world.advance(61)
     elif end == "empty":
         await worker.complete(task)
-    outcome = {"dead": "DEAD_LETTERED", "empty": "SUCCEEDED"}.get(end, end.upper())
+    outcome = {"dead": "DEAD_LETTERED", "lost": "DEAD_LETTERED", "empty": "SUCCEEDED"}.get(end, end.upper())
     result = await next_of(worker, PARENT)
     assert result.message.draft.metadata["mobot.outcome"] == outcome
     assert result.message.draft.in_reply_to
