@@ -7,6 +7,7 @@ import inspect
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 SUITES = {
     "core": "benchmarks.core",
@@ -14,6 +15,8 @@ SUITES = {
     "sessions": "benchmarks.sessions",
     "memory": "benchmarks.memory",
 }
+
+_OF_ONE_SUITE = {"messages": "mail", "locomo": "memory"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--messages", type=_count, help="suite mail: how many are stored for the row `stored` (default 100000)"
     )
+    parser.add_argument(
+        "--locomo",
+        type=_file,
+        help="suite memory: path of LoCoMo's locomo10.json (CC BY-NC 4.0, not in here), which the row `quality` asks",
+    )
     arguments = parser.parse_args(argv)
     suite = importlib.import_module(SUITES[arguments.suite])
-    more = {} if arguments.messages is None else {"messages": arguments.messages}
-    if more.keys() - inspect.signature(suite.run).parameters.keys():
-        parser.error(f"--messages is for the suite mail; the suite {arguments.suite} stores none")
+    more = {name: value for name in _OF_ONE_SUITE if (value := getattr(arguments, name)) is not None}
+    for name in more.keys() - inspect.signature(suite.run).parameters.keys():
+        parser.error(f"--{name} is for the suite {_OF_ONE_SUITE[name]}; the suite {arguments.suite} has no use for it")
     only = frozenset(filter(None, arguments.only.split(",")))
     if only - set(suite.ROWS):
         parser.error(f"no such row: {', '.join(sorted(only - set(suite.ROWS)))}; there are {', '.join(suite.ROWS)}")
@@ -46,6 +54,13 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 (was {text!r})")
     return number
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"no such file: {text}")
+    return path
 
 
 def _seconds(text: str) -> float:

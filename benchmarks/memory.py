@@ -3,7 +3,7 @@
 Everything is called in its own process, without a server between (but for LangGraph's store on PostgreSQL), and without
 an embedder: what a model costs is the same for all, and row `embedded` tells it. Ours is hybrid (words and meaning),
 theirs dense alone. Our adds are flushed to disk before they return.
-Retrieval quality is measured by `python -m benchmarks.memory_quality`.
+Row `quality` is how well is found; `python -m benchmarks.memory_quality` tells it by category, half and mode.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from typing import Any
 import memory_service.index  # noqa: F401 - sets up NumPy as in the service, before its first import
 from benchmarks.memory_material import DIMENSION, Material
 from benchmarks.memory_quality import POOLED, read_notes
+from benchmarks.memory_recall import report_quality
 from benchmarks.memory_under_test import memory_service as service_under_test
 from benchmarks.peers.environment import MEMORY, environment
 from benchmarks.postgres_server import postgres_server
@@ -45,7 +46,7 @@ WHO = "operators/bench"
 PEER = Path(__file__).parent / "peers" / "memory_peer.py"
 OTHERS = {"chroma": 10_000, "mem0": 1_000, "langgraph-sqlite": 10_000, "langgraph-postgres": 10_000}
 """The peers, each with how many memories it is given in the row that reports them all."""
-ROWS = ("add", "embedded", "search-1k", "search-10k", "search-100k", "bots", "process", "peers")
+ROWS = ("add", "embedded", "search-1k", "search-10k", "search-100k", "bots", "process", "quality", "peers")
 _MEBIBYTE = 1024 * 1024
 _QUERIES = 60
 _CALLERS = 64
@@ -137,7 +138,13 @@ class Peer:
         return answer
 
 
-async def run(*, rounds: int, seconds: float, wanted: frozenset[str]) -> Report:  # noqa: ARG001 - the suites' common form
+async def run(
+    *,
+    rounds: int,
+    seconds: float,  # noqa: ARG001 - the suites' common form
+    wanted: frozenset[str],
+    locomo: Path | None = None,
+) -> Report:
     """Runs the rows that are wanted."""
     report = Report()
     rows: dict[str, Callable[[], Awaitable[None]]] = {
@@ -148,6 +155,7 @@ async def run(*, rounds: int, seconds: float, wanted: frozenset[str]) -> Report:
         "search-100k": lambda: _searches(report, rounds, 100_000),
         "bots": lambda: _many_bots(report, rounds),
         "process": lambda: _process(report),
+        "quality": lambda: report_quality(report, locomo),
         "peers": lambda: _peers(report, rounds),
     }
     for name in ROWS:

@@ -85,7 +85,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def read_locomo(path: Path) -> Material:
-    """Turns as memories, with their neighbours and the day as context; questions of categories 1 to 4."""
+    """Turns as memories, with their neighbours and the day as context; questions with an answer (categories 1 to 4)."""
     memories: dict[str, dict[str, memory_pb2.Memory]] = {}
     questions: list[Question] = []
     for number, each in enumerate(json.loads(path.read_text())):
@@ -164,16 +164,20 @@ async def measure(memory: MemoryUnderTest, material: Material, **fields: Any) ->
     return scores
 
 
+async def ask(material: Material, embedder: str, mode: str = "HYBRID", threads: int = 2) -> dict[str, Scores]:
+    """The scores of each group, from a service of its own."""
+    with tempfile.TemporaryDirectory(prefix="mobot-bench-") as scratch:
+        settings = {"embedder": embedder, "embedding_threads": threads, "vector_batch": 64}
+        async with memory_service(Path(scratch), **settings) as memory:
+            wanted = memory_service_pb2.SearchMode.Value(f"SEARCH_MODE_{mode}")
+            return await measure(memory, material, mode=wanted)
+
+
 async def run(material: Material, embedder: str, modes: Sequence[str], threads: int) -> dict[str, dict[str, Any]]:
     """The summary of each group, by "mode group"."""
     summaries: dict[str, dict[str, Any]] = {}
     for mode in modes:
-        with tempfile.TemporaryDirectory(prefix="mobot-bench-") as scratch:
-            settings = {"embedder": embedder, "embedding_threads": threads, "vector_batch": 64}
-            async with memory_service(Path(scratch), **settings) as memory:
-                wanted = memory_service_pb2.SearchMode.Value(f"SEARCH_MODE_{mode}")
-                scores = await measure(memory, material, mode=wanted)
-        for group, each in sorted(scores.items()):
+        for group, each in sorted((await ask(material, embedder, mode, threads)).items()):
             summary = each.summary()
             summaries[f"{mode} {group}"] = summary
             print(json.dumps({"embedder": embedder, "mode": mode, "group": group, **summary}), flush=True)

@@ -8,9 +8,11 @@ from benchmarks.__main__ import main
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["core", "--messages", "5"], "--messages is for the suite mail; the suite core stores none"),
-        (["sessions", "--messages", "5"], "--messages is for the suite mail; the suite sessions stores none"),
-        (["memory", "--messages", "5"], "--messages is for the suite mail; the suite memory stores none"),
+        (["core", "--messages", "5"], "--messages is for the suite mail; the suite core has no use for it"),
+        (["sessions", "--messages", "5"], "--messages is for the suite mail; the suite sessions has no use for it"),
+        (["memory", "--messages", "5"], "--messages is for the suite mail; the suite memory has no use for it"),
+        (["core", "--locomo", __file__], "--locomo is for the suite memory; the suite core has no use for it"),
+        (["memory", "--locomo", "no-such.json"], "no such file: no-such.json"),
         (["mail", "--messages", "0"], "must be a whole number from 1 (was '0')"),
         (["mail", "--messages", "many"], "must be a whole number from 1 (was 'many')"),
         (["mail", "--rounds", "-1"], "must be a whole number from 1 (was '-1')"),
