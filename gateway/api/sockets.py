@@ -27,7 +27,9 @@ class ApiMethods:
 
     def _handler(self, endpoint: Endpoint) -> Callable[[Call], Awaitable[object]]:
         async def answer(call: Call) -> object:
-            given = self._given(endpoint, call.params)
+            given = self._given(
+                endpoint, _with_options(call.params) if endpoint.rpc == "ImportMemories" else call.params
+            )
             if endpoint.rpc == "ExportMemories":
                 return await self._export(endpoint, given)
             if endpoint.rpc == "ImportMemories":
@@ -62,3 +64,13 @@ class ApiMethods:
                 yield line
 
         return await self._calls.imported(endpoint, given, each())
+
+
+def _with_options(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of an import, which stand in `options` or, as in the query of REST, beside the lines."""
+    options = params.get("options")
+    if options is None:
+        return params
+    if not isinstance(options, Mapping):
+        raise app_errors.field_invalid("options", "must be an object")
+    return {**{name: value for name, value in params.items() if name != "options"}, **options}

@@ -165,6 +165,51 @@ async def test_the_socket_serves_the_same_calls(real):
     assert missing["details"]["reason"] == "memory-not-found"
 
 
+async def test_a_memory_goes_out_and_comes_in_as_lines(rest):
+    for text in ("the sky is blue", "grass is 緑"):
+        await put(rest, text)
+    exported = await rest.get("/v1/bots/main/memories:export?includeVersions=true")
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    lines = exported.text.splitlines()
+    to = "/v1/bots/helper/memories:import"
+    dry = (await rest.post(f"{to}?dryRun=true", content=exported.content)).json()
+    bad = (await rest.post(to, content=b"{}\nno JSON\n" + exported.content)).json()
+    again = (await rest.post(f"{to}?conflict=replace", content=exported.content)).json()
+    broken = await rest.post(to, content=b'{"memory": {"text": "\xff"}}\n')
+    unknown = await rest.post(f"{to}?conflict=perhaps", content=exported.content)
+    listed = (await rest.get("/v1/bots/helper/memories")).json()["memories"]
+
+    assert (dry["createdCount"], dry.get("applied", False)) == ("4", False)  # each with its version
+    assert (bad["createdCount"], bad["failedCount"]) == ("4", "2")
+    assert [failure["recordNumber"] for failure in bad["failures"]] == ["1", "2"]
+    assert again["unchangedCount"] == again["readCount"] == str(len(lines))
+    assert (broken.status_code, broken.json()["error"]["violations"][0]["description"]) == (400, "line 1 is not UTF-8")
+    assert unknown.status_code == 400
+    assert sorted(memory["text"] for memory in listed) == ["grass is 緑", "the sky is blue"]
+
+
+async def test_the_socket_takes_the_options_of_an_import_beside_its_lines_or_in_their_field(real):
+    async with real.client() as client:
+        await client.call("mobot.memory.put", {"draft": {"memory": {"text": "the sky is blue"}}})
+        frame = await client.call("mobot.memory.export", {"agentId": "main"})
+        lines = frame["lines"]
+        while token := frame.get("resumeToken"):
+            frame = await client.call("mobot.memory.export", {"agentId": "main", "resumeToken": token})
+            lines += frame.get("lines", [])
+        inside = await client.call("mobot.memory.import", {"options": {"parent": "bots/helper"}, "lines": lines})
+        beside = await client.call("mobot.memory.import", {"agentId": "helper", "conflict": "SKIP", "lines": lines})
+        refused = [
+            await client.refusal("mobot.memory.import", {"options": {"parent": "bots/helper"}, "lines": "no list"}),
+            await client.refusal("mobot.memory.import", {"options": "bots/helper", "lines": []}),
+            await client.refusal("mobot.memory.import", {"options": {"colour": "red"}, "lines": []}),
+        ]
+        own = await client.call("mobot.memory.list", {"agentId": "main"})
+
+    assert (inside["createdCount"], beside["unchangedCount"]) == ("1", "2")
+    assert all(field in error["message"] for field, error in zip(("lines", "options", "colour"), refused, strict=True))
+    assert len(own["memories"]) == 1
+
+
 async def test_who_may_only_read_may_not_write(real):
     async with real.client(scopes=["operator.read"]) as client:
         await client.call("mobot.memory.list")

@@ -3,12 +3,16 @@
 import random
 
 import pytest
-from memory_store import change, delete, found, put, put_all, ref, ticket, undelete
+from memory_store import change, delete, found, put, put_all, ref, searching, ticket, undelete
 from sqlalchemy import Connection, text
 
 from chassis.database import Database
 from memory_service.domain.memory import Memory
+from memory_service.domain.search import Scope, SearchQuery
+from memory_service.domain.selection import MemoryFilter
+from memory_service.domain.words import query_words
 from memory_service.store.fulltext import post_due
+from memory_service.store.search_store import Probe
 from memory_service.store.store import MemoryStore
 
 WORDS = ["tea", "milk", "sea", "bee", "key", "fee", "pea", "lee", "zoe", "東京", "n1", "n2", "not", "or", "near"]
@@ -125,6 +129,22 @@ async def test_fifty_bots_with_the_same_words_find_their_own_alone(store: Memory
         query = " ".join(dice.choices([*WORDS, '"', "OR", "*", ")", "N1", "namespace:", f"N{number}", "b3"], k=4))
         for hit in await found(store, query, bot=f"b{number}"):
             assert hit.endswith(f" of b{number}")
+
+
+async def test_what_others_remember_changes_no_score(store: MemoryStore):
+    async def scores(bot: str) -> list[tuple[str, float]]:
+        query = SearchQuery(tuple(query_words("tea cat")), MemoryFilter(), 10, text="tea cat")
+        hits = (await searching(store).search([Scope(bot, MemoryFilter())], [Probe()], query)).hits
+        return [(hit.memory.content.text, hit.bm25) for hit in hits]
+
+    texts = ["tea with a cat", "tea", "a dog and nothing else", "the cat sat"]
+    for bot in ("first", "second"):
+        await put_all(store, texts, bot=bot)
+        if bot == "first":
+            before = await scores(bot)
+        await put_all(store, [f"cat number {number} of {bot}" for number in range(20)], bot=f"other {bot}")
+    assert await scores("second") == before
+    assert len(before) == 3
 
 
 async def test_rare_words_count_more_than_common_ones(store: MemoryStore):
