@@ -363,6 +363,7 @@ def extension(delivery, seconds):
 
 @pytest.mark.parametrize("how", ["sent to a free worker", "queued", "extended"])
 async def test_a_clock_that_was_ahead_until_a_restart_keeps_no_pulled_lease(world, stub, how):
+    await until(lambda: world.router.timers._swept_us)  # the end of its first look, which the jump shall not fall into
     if how == "extended":
         await send(stub, idempotency_key="k")
         ((_, early),) = await pulled(stub)
