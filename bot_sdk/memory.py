@@ -29,10 +29,6 @@ class Origin:
     run: str = ""
 
 
-def _no_key(*_: str) -> str:
-    return ""
-
-
 class MemoryStore:
     """The memories and blocks of one bot, `bots/{bot}`."""
 
@@ -42,10 +38,11 @@ class MemoryStore:
         bot: str,
         *,
         origin: Origin | None = None,
-        key: Callable[..., str] = _no_key,
+        key: Callable[..., str] | None = None,
         cite: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
-        """`key` makes ids of requests that are the same in every attempt of a run; `cite` hears of what was used."""
+        """`key` makes ids of requests that are the same in every attempt of a run; without one a request that is
+        repeated is done again. `cite` hears of what was used."""
         self._stubs = stubs
         self._bot = bot
         self._origin = origin or Origin()
@@ -102,13 +99,17 @@ class MemoryStore:
         )
         if ttl_s is not None:
             draft.ttl.CopyFrom(convert.to_duration(ttl_s))
-        what = "\0".join((text, kind, *tags))
-        nth = self._puts[what] = self._puts.get(what, 0) + 1
-        request = memory_service_pb2.PutMemoryRequest(
-            parent=self._bot, draft=draft, request_id=request_id or self._key("memory", what, str(nth))
-        )
+        made_id = self._id_of_put("\0".join((text, kind, *tags)))
+        request = memory_service_pb2.PutMemoryRequest(parent=self._bot, draft=draft, request_id=request_id or made_id)
         response = await answer(self._stubs.memory.PutMemory(request, metadata=self._metadata))
         return memory_convert.to_stored(response.result)
+
+    def _id_of_put(self, what: str) -> str:
+        """Which put of the run this is: the nth of its content."""
+        if self._key is None:
+            return ""
+        nth = self._puts[what] = self._puts.get(what, 0) + 1
+        return self._key("memory", what, str(nth))
 
     async def search(
         self,
@@ -171,7 +172,8 @@ class MemoryStore:
             NotFound: there is none, or it is another bot's.
         """
         name = memory_convert.memory_name(self._bot, memory)
-        request = memory_service_pb2.DeleteMemoryRequest(name=name, request_id=request_id or self._key("forget", name))
+        made_id = "" if self._key is None else self._key("forget", name)
+        request = memory_service_pb2.DeleteMemoryRequest(name=name, request_id=request_id or made_id)
         await answer(self._stubs.memory.DeleteMemory(request, metadata=self._metadata))
 
     async def blocks(self) -> tuple[Block, ...]:

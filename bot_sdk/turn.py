@@ -259,7 +259,7 @@ class Turn:
         """
         self.answer.check_open()
         what = f"{to}\0{text}"
-        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        nth = self._nth(what)
         timed = after_s > 0 or expire_s is not None
         begin = await self._later(after_s, what, nth) if timed else None
         return await self.mail.send(
@@ -285,8 +285,7 @@ class Turn:
         self.answer.check_open()
         if to in (self.lease.session, resource_names.parse_session(self.lease.session).key):
             raise errors.InvalidArgument("a turn cannot wait for its own session", reason="SELF_ASK")
-        what = f"{to}\0{text}"
-        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        nth = self._nth(f"{to}\0{text}")
         answered = await self.mail.ask(
             to,
             text,
@@ -313,10 +312,14 @@ class Turn:
             FailedPrecondition, ResourceExhausted, PermissionDenied: see `Mail.spawn`.
         """
         self.answer.check_open()
-        what = f"spawn\0{key}\0{task}"
-        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        nth = self._nth(f"spawn\0{key}\0{task}")
         made = SpawnWish(parent=self.lease.session, task=task, session_id=key, **wish)
         return await self.mail.spawn(made, request_id=self.key("spawn", key, task, str(nth)))
+
+    def _nth(self, what: str) -> int:
+        """Which of the calls of this turn that say the same this one is, from 1: the same in every attempt."""
+        nth = self._sent[what] = self._sent.get(what, 0) + 1
+        return nth
 
     async def _later(self, after_s: float, what: str, nth: int) -> datetime:
         """The time `after_s` seconds from now, the same in every attempt: a repeated message must not differ."""

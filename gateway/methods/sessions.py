@@ -32,6 +32,8 @@ _LIST_RULES: params.Rules = {
 }
 ONE: params.Rules = {"key": params.KEY, "agentId": params.AGENT}
 _MAX_PREVIEWS = 100
+# Sessions of which one socket hears each message; whoever wants more hears of all.
+_MAX_MESSAGE_KEYS = 20_000
 
 
 class SessionMethods:
@@ -83,7 +85,13 @@ class SessionMethods:
 
     async def subscribe_messages(self, call: Call) -> object:
         key = self._session(call).key
-        call.connection.message_keys.add(key)
+        keys = call.connection.message_keys
+        if len(keys) >= _MAX_MESSAGE_KEYS and key not in keys:
+            raise errors.invalid_request(
+                f"one connection subscribes to the messages of at most {_MAX_MESSAGE_KEYS} sessions; "
+                "sessions.subscribe hears of all"
+            )
+        keys.add(key)
         await self._services.streams.ensure_attached()
         answer: dict[str, object] = {"subscribed": True, "key": key}
         if call.params.get("includeApprovals"):

@@ -103,6 +103,19 @@ async def test_who_did_not_subscribe_hears_the_chat_but_not_the_log(edge):
     assert client.events("session.message") == client.events("sessions.changed") == []
 
 
+async def test_one_socket_follows_the_messages_of_so_many_sessions_and_no_more(edge):
+    async with edge.client() as client:
+        await client.call("sessions.messages.subscribe", {"key": A})
+        [connection] = edge.gateway.hub
+        connection.message_keys.update(f"agent:main:s{number}" for number in range(19_999))
+        error = await client.refusal("sessions.messages.subscribe", {"key": "agent:main:one-more"})
+        assert error["code"] == "INVALID_REQUEST"
+        assert "at most 20000 sessions; sessions.subscribe hears of all" in error["message"]
+        await client.call("sessions.messages.subscribe", {"key": A})
+        await client.call("sessions.messages.unsubscribe", {"key": "agent:main:s0"})
+        await client.call("sessions.messages.subscribe", {"key": "agent:main:one-more"})
+
+
 async def test_who_may_not_read_hears_nothing(edge):
     async with edge.client(scopes=[]) as deaf, edge.client() as client:
         await send(client)
