@@ -140,6 +140,5 @@ async def wait(mobot: Services, run: str, timeout_s: float) -> message_pb2.Messa
             asked = request.question
             sys.stderr.write(f"mobot: {question(waited.message.run, asked, list(request.choices))}\n")
     raise DeadlineExceeded(
-        f"no answer within {timeout_s:g} s; the message is safe and goes on. Look again: mobot history, or "
-        f"send the same text with --key {run}"
+        f"no answer within {timeout_s:g} s; the message is safe and goes on. Wait again: mobot mail wait {run}"
     )
