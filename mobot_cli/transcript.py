@@ -65,7 +65,8 @@ def lines(event: event_pb2.Event, *, verbose: bool = False) -> str | None:
             asked = event.decision_requested
             return f"{head} {question(event.run, asked.question, list(asked.choices))}"
         case "session_reset":
-            return f"{head} --- reset ---"
+            restored = event.session_reset.restored
+            return f"{head} --- {'gone back to this transcript' if restored else 'reset'} ---"
         case "summary":
             return f"{head} summary: {clean_block(event.summary.text)}"
         case "expiry_warned":

@@ -29,6 +29,19 @@ class ImportUnsafe(errors.InvalidArgument):
         super().__init__(f"the import holds {shown}, {rule}", metadata={"path": shown})
 
 
+class SessionOfAnother(errors.AlreadyExists):
+    """An import never overwrites. Nothing of it was written."""
+
+    reason = "SESSION_ALREADY_EXISTS"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(
+            f"session {session} exists and is another one; nothing was imported: have such sessions left alone "
+            "(policy USE_EXISTING, --skip-existing), or import into another bot",
+            metadata={"session": session},
+        )
+
+
 class OperatorsOnly(errors.PermissionDenied):
     reason = "CALLER_NOT_ALLOWED"
 

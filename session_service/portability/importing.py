@@ -15,6 +15,7 @@ from chassis.resource_names import SessionName, check_bot_id, parse_session
 from session_service.domain import errors
 from session_service.domain.event import OWN_ID_PREFIX
 from session_service.domain.transfer import LINE_UNREADABLE, SESSION_REFUSED, Arrival, Parcel, Problem
+from session_service.domain.transfer_errors import SessionOfAnother
 from session_service.portability import archive, foreign_files, foreign_sqlite
 from session_service.portability.foreign_session import session_from
 from session_service.portability.foreign_text import session_id_of
@@ -84,7 +85,7 @@ class Importer:
         self._known_bots: set[str] = set()
 
     async def run(self) -> ImportReport:
-        """Raises ImportUnreadable, ImportUnsafe, ImportTooLarge, SessionAlreadyExists, BotNotFound."""
+        """Raises ImportUnreadable, ImportUnsafe, ImportTooLarge, SessionOfAnother, BotNotFound."""
         with tempfile.TemporaryDirectory(prefix="mobot-import-") as directory:
             path = Path(directory) / "store.sqlite"
             if self._intake.kind is Kind.OPENCLAW_SQLITE:
@@ -110,7 +111,7 @@ class Importer:
             for name, uid in chunk:
                 uids = present.get(name.name)
                 if uids is not None and uids.isdisjoint((uid, _other_uid(name, uid))):
-                    raise errors.SessionAlreadyExists(name.name)
+                    raise SessionOfAnother(name.name)
 
     async def _take(self, path: Path) -> ImportReport:
         created: list[str] = []

@@ -125,7 +125,9 @@ async def test_a_session_that_is_another_one_is_never_touched(world, other):
     await create(there, "a")
     before = await whole(there, "a")
     data = await export(stub, "a")
-    assert (await refusal(take(there, data))).reason == "SESSION_ALREADY_EXISTS"
+    error = await refusal(take(there, data))
+    assert (error.reason, error.metadata["session"]) == ("SESSION_ALREADY_EXISTS", name("a"))
+    assert "--skip-existing" in error.message
     report = await take(there, data, conflict_policy=pb.CONFLICT_POLICY_USE_EXISTING)
     assert (report.unchanged_count, report.problems[0].reason) == (1, "IMPORT_SESSION_REFUSED")
     replace = take(there, data, conflict_policy=pb.CONFLICT_POLICY_REPLACE)

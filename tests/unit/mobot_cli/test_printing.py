@@ -41,3 +41,12 @@ def test_what_only_programs_need_is_left_out_unless_asked_for():
     event = event_pb2.Event(sequence=1, run_started=event_pb2.RunStarted(attempt=1))
     assert transcript.lines(event) is None
     assert transcript.lines(event, verbose=True) is not None
+
+
+def test_a_transcript_that_was_gone_back_to_is_told_from_a_new_one():
+    new, back = (
+        transcript.lines(event_pb2.Event(sequence=1, session_reset=event_pb2.SessionReset(restored=restored)))
+        for restored in (False, True)
+    )
+    assert "--- reset ---" in (new or "")
+    assert "--- gone back to this transcript ---" in (back or "")

@@ -1,11 +1,13 @@
 """The rules: what an append does to a session, labels, and the one guard."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
 from session_service.domain import errors, lifecycle
 from session_service.domain.append import admit, advance, same_event, shorten
+from session_service.domain.copy import Copy, Origin, copy_id, in_order
 from session_service.domain.event import Append, EventKind, Known, Message, NewEvent, Role, RunEnd, Summary
 from session_service.domain.label import label_key, normalise_label
 from session_service.domain.session import (
@@ -203,3 +205,28 @@ def test_a_run_that_waits_for_a_person_is_not_at_work():
     assert row.status is SessionStatus.SUCCEEDED
     advance(row, started("r1"), 5)
     assert (row.status, row.active_runs) == (SessionStatus.RUNNING, ("r1",))
+
+
+def copied(session: str, sequence: int, time: int) -> Copy:
+    origin = Origin(session, f"uid of {session}", sequence, time)
+    return Copy(origin, sequence, event(event_id=copy_id(origin)))
+
+
+def test_a_merge_does_not_depend_on_the_order_of_its_sources():
+    # Equal times, one original in two sources, and a clock that was set back in the midst of a session.
+    shared = copied("bots/main/sessions/a", 1, 10)
+    a = [shared, copied("bots/main/sessions/a", 2, 20), copied("bots/main/sessions/a", 3, 30)]
+    b = [shared, copied("bots/main/sessions/b", 2, 30), copied("bots/main/sessions/b", 3, 20)]
+    c = [copied("bots/main/sessions/c", 1, 20), copied("bots/main/sessions/c", 2, 30)]
+    merged = [in_order(sources) for sources in permutations([a, b, c])]
+    assert all(each == merged[0] for each in merged)
+    places = {(copy.origin.session[-1], copy.at): place for place, copy in enumerate(merged[0])}
+    assert places == {
+        ("a", 1): 0,
+        ("a", 2): 1,
+        ("c", 1): 2,
+        ("a", 3): 3,
+        ("b", 2): 4,
+        ("b", 3): 5,
+        ("c", 2): 6,
+    }
