@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - the signatures are gRPC's
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from chassis import resource_names
 from chassis.errors import AppError, Draining, field_invalid
@@ -14,7 +15,7 @@ from memory_service.convert.records import RecordReader, from_line, refused_reco
 from memory_service.convert.requests import to_ticket
 from memory_service.domain import access
 from memory_service.domain.errors import ImportRecordInvalid
-from memory_service.domain.portability import Conflict, Imported, Record, VectorKind
+from memory_service.domain.portability import Conflict, Header, Imported, Record, VectorKind
 from memory_service.servicer.calls import Calls, Context, writable_bot
 from memory_service.store.exporting import MAX_RECORDS, ExportPlace
 from memory_service.store.importing import ImportOutcome
@@ -28,7 +29,8 @@ class PortabilityCalls(Calls):
     async def ExportMemories(
         self, request: pb.ExportMemoriesRequest, context: Context
     ) -> AsyncIterator[pb.ExportMemoriesResponse]:
-        bot = access.readable(caller().actor, resource_names.parse_bot(request.parent, field="parent"))
+        asked = resource_names.parse_bot(request.parent, field="parent")
+        bot = access.readable(caller().actor, asked)
         options, format_ = from_proto_export(request)
         place = self._resume_tokens.decode(request) or await self._portability.begin_export(bot, options)
         frame = pb.ExportMemoriesResponse()
@@ -37,7 +39,7 @@ class PortabilityCalls(Calls):
                 raise Draining
             records, following = await self._portability.read_page(bot, options, place)
             now = self._clock.now()
-            messages = [to_proto_record(record, now) for record in records]
+            messages = [to_proto_record(_of(asked, record), now) for record in records]
             for start in range(0, max(1, len(messages)), MAX_RECORDS):
                 some = messages[start : start + MAX_RECORDS]
                 done = place.done + start + len(some)
@@ -182,6 +184,11 @@ class _Intake:
             return self._reader.read(record)
         except AppError as refusal:
             return refusal
+
+
+def _of(asked: str, record: Record) -> Record:
+    """What another's memory looks like is an empty export of the bot that was asked for."""
+    return replace(record, bot=asked) if isinstance(record, Header) else record
 
 
 def _count(report: pb.ImportMemoriesResponse, number: int, outcome: ImportOutcome) -> None:

@@ -365,7 +365,7 @@ async def test_a_bad_frame_ends_the_import(world: World):
 async def test_nobody_exports_or_imports_what_is_anothers(world: World):
     await fill(world)
     lines = await export(world, actor="bots/other", **WHOLE)
-    assert [json.loads(line)["header"]["bot"] for line in lines] == ["bots/"]
+    assert [json.loads(line)["header"]["bot"] for line in lines] == ["bots/main"]
     call = take(world, [memory_line()], actor="bots/other")
     assert await refusal(call) == ("NOT_FOUND", "MEMORY_NOT_FOUND")
     assert len(await export(world, actor="bots/main", **WHOLE)) > 5
