@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_COLUMNS = 100_000
+_UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_json(value: object) -> None:
@@ -58,8 +60,8 @@ def print_line(text: str) -> None:
 
 
 def clean(text: str, *, limit: int | None = None) -> str:
-    """`text` on one line without control characters, cut to `limit` characters."""
-    line = "".join(character if character.isprintable() else " " for character in text)
+    """`text` on one line without control characters and what turns its direction around, cut to `limit` characters."""
+    line = _UNSHOWABLE.sub(" ", text)
     if limit is not None and len(line) > limit:
         return line[: limit - 1] + "…"
     return line

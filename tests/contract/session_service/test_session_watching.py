@@ -232,6 +232,36 @@ async def test_tokens_are_checked(stub):
         assert (error.code, error.reason) == ("INVALID_ARGUMENT", "WATCH_TOKEN_INVALID")
 
 
+async def test_tokens_from_the_future_are_refused_when_a_copy_of_the_store_was_put_back(world, tmp_path):
+    await create(world.stub(), "a")
+    await world.stop()
+    kept = {path: path.read_bytes() for path in tmp_path.glob("store.sqlite3*")}
+    await world.start()
+    stub = world.stub()
+    then = (await stub.ListSessions(pb.ListSessionsRequest())).as_of
+    await append_to(stub, name("a"), message("gone"))
+    watchers = [await watch(stub).caught_up(), await watch(stub, name("a")).caught_up()]
+    tokens = [watcher.token for watcher in watchers]
+    for watcher in watchers:
+        watcher.stop()
+    listed = (await stub.ListSessions(pb.ListSessionsRequest())).as_of
+    await world.stop()
+    for path in tmp_path.glob("store.sqlite3*"):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    await world.start()
+    stub = world.stub()
+    for request in (
+        pb.WatchEventsRequest(resume_token=tokens[0]),
+        pb.WatchEventsRequest(sessions=[name("a")], resume_token=tokens[1]),
+        pb.WatchEventsRequest(resume_token=listed),
+    ):
+        error = await refusal(stub.WatchEvents(request).read())
+        assert (error.code, error.reason) == ("INVALID_ARGUMENT", "WATCH_TOKEN_INVALID")
+    assert (await watch(stub, resume_token=then).caught_up()).events == []
+
+
 async def test_a_token_of_another_store_is_refused(stub, tmp_path):
     await create(stub, "a")
     watcher = await watch(stub).caught_up()

@@ -6,6 +6,7 @@ from mobot_cli import printing, transcript
 
 def test_control_characters_never_reach_the_terminal():
     assert "\x1b" not in printing.clean("\x1b[2Jgone\r\n")
+    assert printing.clean("a\x7f\x9b1m\u2028\u202eb\u2066") == "a  1m  b "
     assert printing.clean_block("a\n\x1b[31mb\tc") == "a\n [31mb  c"
 
 
@@ -50,3 +51,8 @@ def test_a_transcript_that_was_gone_back_to_is_told_from_a_new_one():
     )
     assert "--- reset ---" in (new or "")
     assert "--- gone back to this transcript ---" in (back or "")
+
+
+def test_joined_and_new_emoji_are_shown_as_they_are():
+    said = "\N{WOMAN}\u200d\N{PERSONAL COMPUTER} \U0001fae8 3\u202f\u20ac"
+    assert printing.clean(said) == said
