@@ -1,10 +1,13 @@
 """How runs end: retries, dead letters, cancelling, replies."""
 
 import asyncio
+import contextlib
+from datetime import timedelta
 
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import timestamp_pb2
 from prometheus_client import CollectorRegistry
 from router_world import Worker, draft, send, until
 
@@ -57,6 +60,32 @@ async def test_a_failed_attempt_is_tried_again_after_a_wait_and_the_queue_waits_
     assert (await worker.delivery()).message.draft.parts[0].text == "second"
     ids = world.sessions.ids(A)
     assert ids.index("run/k/retrying/1") < ids.index("run/k/started/2") < ids.index("run/k/finished")
+
+
+async def test_what_is_tried_again_goes_before_mail_of_a_higher_priority(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    await worker.fail(await worker.delivery(), retryable=True)
+    await send(stub, idempotency_key="high", priority=9)
+    await world.advance(61)
+    again = await worker.delivery()
+    assert (again.message.run, again.attempt) == ("k", 2)
+    await worker.complete(again)
+    assert (await worker.delivery()).message.run == "high"
+
+
+async def test_an_expiry_ends_a_turn_too(world, stub):
+    worker = await Worker(stub).start()
+    at = timestamp_pb2.Timestamp()
+    at.FromDatetime(world.clock.now() + timedelta(seconds=30))
+    await send(stub, idempotency_key="k", expire_time=at)
+    await send(stub, idempotency_key="next")
+    delivery = await worker.delivery()
+    await world.advance(31)
+    told = await asyncio.wait_for(worker.cancellations.get(), 60)
+    assert (told.run, told.epoch, told.lease_lost) == ("k", delivery.epoch, True)
+    assert (await worker.delivery()).message.run == "next"
+    assert (await worker.complete(delivery)).refusal.reason == "RUN_ENDED"
 
 
 async def test_a_permanent_failure_is_final_and_the_queue_goes_on(world, stub):
@@ -247,6 +276,23 @@ async def test_a_late_answer_lands_in_the_mailbox(world, stub):
     assert await reason_of(asking) == "REPLY_TIMEOUT"
     await worker.complete(delivery, "at last")
     late = await worker.delivery()
+    assert (late.session, late.message.draft.parts[0].text) == (A, "at last")
+
+
+async def test_an_answer_lands_in_the_mailbox_when_the_router_that_was_asked_died(world, stub):
+    worker = await Worker(stub, bots=["bots/main", "bots/other"]).start()
+    request = router_service_pb2.AskMessageRequest(message=draft("?", OTHER, source=A, idempotency_key="q"))
+    request.timeout.seconds = 30
+    asking = asyncio.ensure_future(stub.AskMessage(request))
+    delivery = await worker.delivery()
+    await world.crash()
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+        await asking
+    await world.start_router()
+    back = await Worker(world.stub(), bots=["bots/main", "bots/other"], held=[("q", delivery.epoch)]).start()
+    await world.advance(60)  # nobody waits any more
+    await back.complete(delivery, "at last")
+    late = await back.delivery()
     assert (late.session, late.message.draft.parts[0].text) == (A, "at last")
 
 

@@ -114,6 +114,22 @@ async def test_a_worker_that_does_not_come_back_loses_its_leases_and_is_fenced_o
     assert "run/k/retrying/1" in world.sessions.ids(A)
 
 
+async def test_a_completion_of_a_lost_lease_is_refused_also_when_another_worker_has_completed_the_run(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, idempotency_key="k")
+    stale = await worker.delivery()
+    await worker.cut()
+    other = await Worker(stub, name="workers/w2").start()
+    await world.advance(16)
+    await other.complete(await other.delivery(), "the reply")
+    late = message_pb2.Completion(run="k", epoch=stale.epoch)
+    late.reply.add(text="another reply")
+    request = router_service_pb2.CompleteDeliveryRequest(completion=late)
+    assert await reason_of(stub.CompleteDelivery(request)) == "RUN_ENDED"
+    stored = await stub.GetMessage(router_service_pb2.GetMessageRequest(run="k"))
+    assert stored.message.reply_text == "the reply"
+
+
 async def test_an_open_stream_keeps_leases_alive_for_any_time(world, stub):
     worker = await Worker(stub).start()
     await send(stub)
