@@ -3,13 +3,17 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from memory_service.domain.embedder import VectorSet
 from memory_service.domain.ranking import named_authors
 from memory_service.domain.search import Scope
+from memory_service.domain.selection import MemoryFilter
+from memory_service.models import MEMORY
 from memory_service.store import vectors
+from memory_service.store.selecting import conditions_of
 from memory_service.store.transaction import Namespace, read_namespace
 from memory_service.store.transactions import Transactions
 
@@ -43,6 +47,7 @@ class Grounds:
     """
 
     def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
         self._database = transactions.database
         self._authors: OrderedDict[int, tuple[int, tuple[str, ...]]] = OrderedDict()
 
@@ -53,10 +58,12 @@ class Grounds:
             found = [each for each in known if each is not None]
             if len(found) == len(scopes):
                 return found
-        read = await self._database.read(lambda conn: [_ground(conn, scope, query) for scope in scopes])
+        now = self._transactions.now()
+        read = await self._database.read(lambda conn: [_ground(conn, scope, query, now) for scope in scopes])
         if query:
-            for namespace, authors, _ in read:
-                self._remember(namespace, authors)
+            for scope, (namespace, authors, _) in zip(scopes, read, strict=True):
+                if not _is_lent(scope):
+                    self._remember(namespace, authors)
         return [ground for _, _, ground in read]
 
     def _known(self, conn: Connection, scope: Scope, query: str) -> Ground | None:
@@ -65,6 +72,8 @@ class Grounds:
             return Ground(None, (), 0)
         named: tuple[str, ...] = ()
         if query:
+            if _is_lent(scope):
+                return None
             revision, authors = self._authors.get(namespace.key, (-1, ()))
             if revision != namespace.revision:
                 return None
@@ -79,13 +88,22 @@ class Grounds:
                 self._authors.popitem(last=False)
 
 
-def _ground(conn: Connection, scope: Scope, query: str) -> tuple[Namespace, tuple[str, ...], Ground]:
-    """With the namespace and all its authors."""
+def _is_lent(scope: Scope) -> bool:
+    return scope.selected.slices is not None
+
+
+def _ground(conn: Connection, scope: Scope, query: str, now: datetime) -> tuple[Namespace, tuple[str, ...], Ground]:
+    """With the namespace and all its authors; through grants those of what is lent, or scores would tell of others."""
     namespace = read_namespace(conn, scope.bot)
     if not namespace.live_count:
         return namespace, (), Ground(None, (), 0)
     authors: tuple[str, ...] = ()
-    if query:
+    if query and _is_lent(scope):
+        lent = conditions_of(MemoryFilter(slices=scope.selected.slices), now)
+        mine = (MEMORY.c.namespace == namespace.key, MEMORY.c.author != "")
+        some = select(MEMORY.c.author).where(*mine, *lent).distinct().order_by(MEMORY.c.author).limit(_MAX_AUTHORS)
+        authors = tuple(conn.execute(some).scalars())
+    elif query:
         authors = tuple(conn.execute(_AUTHORS, {"namespace": namespace.key}).scalars())
     serving = vectors.serving_set(conn, namespace.key)
     return namespace, authors, Ground(serving, named_authors(query, authors), namespace.live_count)

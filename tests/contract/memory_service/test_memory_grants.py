@@ -82,6 +82,23 @@ async def test_the_grantee_sees_the_slice_and_nothing_else(world: World, part, s
     assert [block.text for block in blocks] == (["secret"] if "blocks" in part else [])
 
 
+async def test_a_search_through_a_grant_does_not_tell_whose_words_are_not_lent(world: World):
+    await world.put("tea with milk", memory_id="m1", tags=["shared"], author="Ana")
+    await world.put("nothing about it", memory_id="m2", author="Zacharias")
+    await lend(world, tags=["shared"])
+    friend = world.acting("bots/friend", root=False)
+
+    async def score(query: str) -> float:
+        request = pb.SearchMemoriesRequest(parent="bots/main", query=query, mode=pb.SEARCH_MODE_TEXT)
+        (hit,) = (await friend.SearchMemories(request)).hits
+        return hit.score
+
+    assert await world.found("tea, Zacharias") == ["tea with milk"]  # the owner's search, which remembers all authors
+    assert await score("tea, Zacharias") == await score("tea, Nobody") == 1.0
+    request = pb.SearchMemoriesRequest(parent="bots/main", query="tea, says Ana", explain=True)
+    assert (await friend.SearchMemories(request)).hits[0].parts.matched_author == "Ana"
+
+
 async def test_what_is_not_lent_is_answered_like_what_is_missing(world: World):
     await fill(world)
     await world.put_block("persona", text="secret")
