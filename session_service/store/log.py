@@ -20,9 +20,10 @@ from sqlalchemy import (
 
 from chassis import direct_sql
 from session_service.domain import errors
-from session_service.domain.event import CONTEXT_KINDS, MAX_ANSWER_BYTES, EventKind, StoredEvent
+from session_service.domain.event import CONTEXT_KINDS, MAX_ANSWER_BYTES, StoredEvent
 from session_service.domain.session import Session
 from session_service.models import EVENT, LOG_HEAD, SESSION, TRANSCRIPT
+from session_service.store.event_rows import EVENT_COLUMNS, KINDS, to_event
 from session_service.store.rows import SESSIONS_BY_NAME, to_session
 from session_service.store.session_cache import SessionCache
 from session_service.store.sql import Among, Shapes, among
@@ -32,7 +33,6 @@ _e = EVENT.c
 _PAGES = Shapes()
 _ENDS_BY_NAME = Among((SESSION.c.name, SESSION.c.pk, SESSION.c.bot, SESSION.c.last_sequence), SESSION.c.name)
 _POSITION = f"SELECT {LOG_HEAD.c.position.name} FROM {LOG_HEAD.name}"
-_KINDS = {int(kind): kind for kind in EventKind}
 _MAX_RUN_EVENTS = 5_000
 _MAX_RUN_BYTES = 32 * 1024 * 1024
 
@@ -263,7 +263,7 @@ def _slice(rows: CursorResult[Any], limit: int, end: int) -> LogSlice:
     events: list[StoredEvent] = []
     left = MAX_ANSWER_BYTES
     for row in rows:
-        event = _of_any(row)
+        event = to_event(tuple(row))
         left -= len(event.payload)
         if events and left < 0:
             rows.close()
@@ -366,20 +366,8 @@ def _select_own() -> Select[Any]:
 
 
 def _select_any() -> Select[Any]:
-    columns = (
-        _e.position,
-        _e.session,
-        SESSION.c.bot,
-        SESSION.c.session_id,
-        _e.sequence,
-        TRANSCRIPT.c.uid,
-        _e.kind,
-        _e.run,
-        _e.create_time,
-        _e.payload,
-    )
     return (
-        select(*columns)
+        select(*EVENT_COLUMNS)
         .join_from(EVENT, SESSION, SESSION.c.pk == _e.session)
         .join(TRANSCRIPT, TRANSCRIPT.c.pk == _e.transcript)
     )
@@ -389,10 +377,5 @@ def _of_session(session: Session, row: Sequence[Any]) -> StoredEvent:
     position, sequence, uid, kind, run, create_time, payload = row
     head = session.head
     return StoredEvent(
-        position, head.pk, head.bot, head.session_id, sequence, uid, _KINDS[kind], run, create_time, payload
+        position, head.pk, head.bot, head.session_id, sequence, uid, KINDS[kind], run, create_time, payload
     )
-
-
-def _of_any(row: Row[Any]) -> StoredEvent:
-    position, session, bot, session_id, sequence, uid, kind, run, create_time, payload = tuple(row)
-    return StoredEvent(position, session, bot, session_id, sequence, uid, _KINDS[kind], run, create_time, payload)

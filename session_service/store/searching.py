@@ -5,27 +5,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, column, func, select, table, text
 
-from session_service.domain.event import MAX_ANSWER_BYTES, EventKind, StoredEvent
+from session_service.domain.event import MAX_ANSWER_BYTES, StoredEvent
 from session_service.models import EVENT, SESSION, TRANSCRIPT
 from session_service.store import deriving
+from session_service.store.event_rows import EVENT_COLUMNS, to_event
 from session_service.store.filtering import SessionFilter, conditions_of
 
 _e = EVENT.c
-_KINDS = {int(kind): kind for kind in EventKind}
 _SQLITE_INDEX = table("event_fts", column("rowid"), column("rank"))
 _POSTGRESQL_INDEX = table("event_fts", column("position"), column("words"))
-_COLUMNS = (
-    _e.position,
-    _e.session,
-    SESSION.c.bot,
-    SESSION.c.session_id,
-    _e.sequence,
-    TRANSCRIPT.c.uid,
-    _e.kind,
-    _e.run,
-    _e.create_time,
-    _e.payload,
-)
 
 
 class Search(NamedTuple):
@@ -127,7 +115,7 @@ def _on_postgresql(words: Sequence[str], about: Sequence[Sequence[str]]) -> _Mat
 
 def _joined(matches: _Matches, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
     return (
-        select(*_COLUMNS, matches.score.label("score"))
+        select(*EVENT_COLUMNS, matches.score.label("score"))
         .select_from(matches.index)
         .join(EVENT, _e.position == matches.key)
         .join(SESSION, SESSION.c.pk == _e.session)
@@ -138,6 +126,5 @@ def _joined(matches: _Matches, conditions: Sequence[ColumnElement[bool]]) -> Sel
 
 
 def _found(row: Sequence[Any]) -> Found:
-    position, session, bot, session_id, sequence, uid, kind, run, create_time, payload, score = row
-    event = StoredEvent(position, session, bot, session_id, sequence, uid, _KINDS[kind], run, create_time, payload)
-    return Found(event, float(score))
+    *event, score = row
+    return Found(to_event(event), float(score))
