@@ -21,6 +21,8 @@ from mobot.registry.v1 import bot_pb2, registry_service_pb2, worker_pb2
 CONTRACT_MAJOR_VERSION = 1
 CONTRACT_MINOR_VERSION = 0
 MIN_REPORT_INTERVAL_S = 0.25
+LOAD_LASTS_S = 0.5
+"""What a bot is doing is told when it does it for so long; a short turn is no news."""
 _MAX_DETAIL_CHARS = 512
 
 _log = logging.getLogger("mobot.sdk.registration")
@@ -78,6 +80,7 @@ class Registration:
         self._served: list[str] = []
         self._told: dict[str, BotLoad] = {}
         self._changed = asyncio.Event()
+        self._looking: asyncio.TimerHandle | None = None
         self._leaving = asyncio.Event()
         self._draining = False
         self.registered = asyncio.Event()
@@ -90,8 +93,13 @@ class Registration:
         return f"workers/{self._identity.id}"
 
     def changed(self) -> None:
-        """The bots served, or what they are doing, changed; it is told soon."""
+        """The bots served changed; it is told soon."""
         self._changed.set()
+
+    def load_changed(self) -> None:
+        """A bot began to work, or rests. It is told when it has lasted: each report is a commit in the registry."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOAD_LASTS_S, self._look)
 
     def drain(self) -> None:
         self._draining = True
@@ -108,6 +116,13 @@ class Registration:
         Raises:
             chassis.errors.AppError: the registry refuses this worker for good.
         """
+        try:
+            await self._run()
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
+
+    async def _run(self) -> None:
         backoff = Backoff()
         while not self._leaving.is_set():
             await self._register(backoff)
@@ -118,6 +133,11 @@ class Registration:
             except _LeaseEnded:
                 _log.warning("lease in the registry lost", extra={"worker": self.worker})
                 await asyncio.sleep(backoff.next_s())
+
+    def _look(self) -> None:
+        self._looking = None
+        if dict(self._loads()) != self._told:
+            self._changed.set()
 
     async def _register(self, backoff: Backoff) -> None:
         missing: set[str] = set()

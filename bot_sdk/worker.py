@@ -69,7 +69,7 @@ class Worker:
             self._deltas,
             handlers=self._handlers,
             profiles=self._profiles,
-            on_load=self._registration.changed,
+            on_load=self._registration.load_changed,
             meters=meters or TurnMeters(),
             stop_grace_s=stop_grace_s,
         )

@@ -119,6 +119,22 @@ async def test_reports_tell_what_every_bot_is_doing(world):
     assert load("bots/idle") == [0]
 
 
+async def test_short_turns_cost_the_registry_nothing(world, monkeypatch):
+    monkeypatch.setattr("bot_sdk.registration.LOAD_LASTS_S", 3_600.0)  # every turn is short beside it
+
+    async def handler(turn):
+        return "ok"
+
+    async with world.serving({"main": handler}) as worker:
+        for number in range(3):
+            await world.router.wait(await world.router.send(SESSION, f"{number}"), "SUCCEEDED")
+        world.registry.add_bot("scout")
+        worker.serve("scout", handler)
+        await world.registry.wait_until(lambda: any(report.served_bots.bots for report in world.registry.reports))
+        told = [list(report.bots) for report in world.registry.reports]
+    assert [bot.bot for bots in told for bot in bots] == ["bots/main", "bots/scout"]
+
+
 async def test_a_drain_order_stops_new_work(world):
     async def handler(turn):
         return "ok"
