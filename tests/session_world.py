@@ -1,5 +1,6 @@
 """A session service to talk to: over a local channel or TCP, with a small registry, and able to be restarted."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from session_service.__main__ import compose
 from session_service.settings import SessionSettings
 
 SECRET = "a secret of the tests"
+PATIENCE_S = 60.0
+"""For a frame that will never come: tests of watches fail, and do not hang."""
+
 pb = session_service_pb2
 
 
@@ -156,7 +160,8 @@ class Watcher:
         self.frames: list[pb.WatchEventsResponse] = []
 
     async def next(self) -> pb.WatchEventsResponse:
-        frame = await self.call.read()
+        async with asyncio.timeout(PATIENCE_S):
+            frame = await self.call.read()
         assert frame is not grpc.aio.EOF
         self.frames.append(frame)
         self.token = frame.resume_token
