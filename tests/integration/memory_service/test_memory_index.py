@@ -131,20 +131,34 @@ async def test_fifty_bots_with_the_same_words_find_their_own_alone(store: Memory
             assert hit.endswith(f" of b{number}")
 
 
-async def test_what_others_remember_changes_no_score(store: MemoryStore):
-    async def scores(bot: str) -> list[tuple[str, float]]:
-        query = SearchQuery(tuple(query_words("tea cat")), MemoryFilter(), 10, text="tea cat")
-        hits = (await searching(store).search([Scope(bot, MemoryFilter())], [Probe()], query)).hits
-        return [(hit.memory.content.text, hit.bm25) for hit in hits]
+async def scores(store: MemoryStore, bot: str) -> list[tuple[str, float]]:
+    """What is found of tea and cats, the best first, with its BM25."""
+    query = SearchQuery(tuple(query_words("tea cat")), MemoryFilter(), 10, text="tea cat")
+    hits = (await searching(store).search([Scope(bot, MemoryFilter())], [Probe()], query)).hits
+    return [(hit.memory.content.text, hit.bm25) for hit in hits]
 
-    texts = ["tea with a cat", "tea", "a dog and nothing else", "the cat sat"]
-    for bot in ("first", "second"):
-        await put_all(store, texts, bot=bot)
-        if bot == "first":
-            before = await scores(bot)
-        await put_all(store, [f"cat number {number} of {bot}" for number in range(20)], bot=f"other {bot}")
-    assert await scores("second") == before
+
+TEXTS = ["tea with a cat", "tea", "a dog and nothing else", "the cat sat"]
+
+
+async def test_what_others_remember_changes_no_score(store: MemoryStore):
+    await put_all(store, TEXTS, bot="first")
+    before = await scores(store, "first")
     assert len(before) == 3
+    await put_all(store, [f"cat number {number}" for number in range(20)], bot="other")
+    await put_all(store, TEXTS, bot="second")
+    assert await scores(store, "second") == before
+
+
+async def test_what_was_deleted_changes_no_score_and_takes_no_place(store: MemoryStore):
+    await put_all(store, TEXTS, bot="first")
+    before = await scores(store, "first")
+    await put_all(store, TEXTS, bot="second")
+    gone = await put_all(store, [f"tea cat {number}" for number in range(80)], bot="second")
+    assert len(await scores(store, "second")) == 10  # the index holds them now, if it is held at all
+    for memory in gone:
+        await delete(store, memory)
+    assert await scores(store, "second") == before
 
 
 async def test_rare_words_count_more_than_common_ones(store: MemoryStore):
