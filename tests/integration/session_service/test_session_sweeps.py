@@ -168,6 +168,19 @@ async def test_what_was_deleted_long_ago_is_purged_a_long_log_in_steps(idle_stor
     assert (await sweeper.sweep()).purged == 1
 
 
+async def test_a_session_that_was_deleted_again_meanwhile_is_not_purged_before_its_time(idle_store, clock):
+    await create(idle_store, "a")
+    await delete(idle_store, "a", retention_us=DAY)
+
+    async def purged() -> bool:
+        return await idle_store.write(lambda tx: purging.purge_if_due(tx, name("a")))
+
+    assert not await purged()
+    assert (await idle_store.get_session(name("a"))).head.state is SessionState.DELETED
+    clock.advance(timedelta(days=1))
+    assert await purged()
+
+
 async def test_an_undeleted_session_is_not_purged(idle_store, sweeper, clock):
     await create(idle_store, "a")
     await delete(idle_store, "a", retention_us=DAY)

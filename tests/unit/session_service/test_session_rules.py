@@ -5,11 +5,12 @@ from itertools import permutations
 
 import pytest
 
-from session_service.domain import errors, lifecycle
+from session_service.domain import errors, expiry, lifecycle
 from session_service.domain.append import admit, advance, same_event, shorten
 from session_service.domain.copy import Copy, Origin, copy_id, in_order
 from session_service.domain.event import Append, EventKind, Known, Message, NewEvent, Role, RunEnd, Summary
 from session_service.domain.label import label_key, normalise_label
+from session_service.domain.rules import Rules
 from session_service.domain.session import (
     Draft,
     Fields,
@@ -230,3 +231,23 @@ def test_a_merge_does_not_depend_on_the_order_of_its_sources():
         ("b", 3): 5,
         ("c", 2): 6,
     }
+
+
+@pytest.mark.parametrize(
+    ("session_id", "fields", "expires_at"),
+    [
+        ("a", Fields(), 150),
+        ("a", Fields(expire_time=120), 120),
+        ("a", Fields(expire_time=200), 150),
+        ("a", Fields(pinned=True), None),
+        ("a", Fields(pinned=True, expire_time=200), 200),
+        ("a", Fields(label="A", persistent=True, expire_time=120), None),
+        ("main", Fields(expire_time=120), None),
+    ],
+)
+def test_a_session_is_over_by_its_own_time_or_its_idleness(session_id, fields, expires_at):
+    draft = Draft("main", session_id, fields, Provenance("operators/root"))
+    session = lifecycle.create(draft, pk=1, transcript=1, uid="uid", now=100)
+    assert expiry.expires_at(session, Rules(idle_ttl=50)) == expires_at
+    put_away = replace(session, head=replace(session.head, state=SessionState.ARCHIVED))
+    assert expiry.expires_at(put_away, Rules(idle_ttl=50)) is None
