@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import nan
 from typing import Any
 
 import pytest
@@ -69,12 +70,17 @@ async def test_the_first_hits_are_put_in_order_anew(world: World, reranker: Rera
     assert not (await world.search("tea")).report.reranked
 
 
+ENDLESS = 10**400
 BAD: list[Answer] = [
     lambda asked: {},
     lambda asked: {"results": []},
     lambda asked: {"results": [{"index": 0, "relevance_score": 1}] * len(asked["documents"])},
     lambda asked: {"results": [{"index": 9, "relevance_score": 1} for _ in asked["documents"]]},
     lambda asked: {"results": [{"index": place, "relevance_score": "x"} for place in range(len(asked["documents"]))]},
+    lambda asked: {"results": [{"index": place, "relevance_score": nan} for place in range(len(asked["documents"]))]},
+    lambda asked: {
+        "results": [{"index": place, "relevance_score": 10**400} for place in range(len(asked["documents"]))]
+    },
     lambda asked: [1, 2, 3],
 ]
 

@@ -4,6 +4,7 @@ The embedder is `hash`: texts that share words are near to one another, and noth
 """
 
 import asyncio
+import json
 
 import pytest
 from memory_world import World, pb, put_request, refusal, refused
@@ -127,6 +128,30 @@ async def test_a_restart_goes_on_with_what_was_left(world: World):
     assert (await embedded(world)).vector_bytes == 20 * 4 * 64
     await world.restart()
     assert len(await world.found("tea", mode=pb.SEARCH_MODE_VECTOR, page_size=50)) == 20
+
+
+async def test_a_query_that_the_embedder_refuses_goes_by_word_or_is_refused(world: World):
+    status = 200
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        count = len(json.loads(await reader.readexactly(length))["input"])
+        content = json.dumps({"data": [{"index": place, "embedding": [1, 2]} for place in range(count)]}).encode()
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        await world.restart(embedder="openai", embedding_url=url, embedding_dimension=2, vector_poll_s=0.05)
+        await world.put("green tea")
+        await embedded(world)
+        status = 400
+        assert await refusal(world.search("tea", mode=pb.SEARCH_MODE_VECTOR)) == ("INVALID_ARGUMENT", "FIELD_INVALID")
+        response = await world.search("tea")
+        assert [hit.memory.text for hit in response.hits] == ["green tea"]
+        assert "by word alone" in response.report.notes[0]
 
 
 async def test_pages_of_both_follow_one_ranking(vectors: World):
