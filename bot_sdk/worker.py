@@ -14,6 +14,7 @@ from bot_sdk.registration import BotLoad, Registration, WorkerIdentity, software
 from bot_sdk.runs import STOP_GRACE_S, Handler, Runs
 from bot_sdk.stubs import Dials, Stubs
 from chassis import errors, resource_names
+from chassis.waiting import within
 
 CONCURRENCY = 100
 GRACE_S = 5.0
@@ -153,13 +154,13 @@ class Worker:
         self._attachment.drain()
         # A turn that began while the queues below it are being taken down would wait for them for ever.
         self._runs.drain()
-        if not await _within(self._grace_s, self._runs.all_ended()):
+        if not await within(self._grace_s, self._runs.all_ended()):
             self._runs.hand_back()
-            await _within(self._grace_s, self._runs.all_ended())
-        await _within(_SETTLE_S, self._attachment.all_settled())
+            await within(self._grace_s, self._runs.all_ended())
+        await within(_SETTLE_S, self._attachment.all_settled())
         if self._registration.registered.is_set():
             self._registration.leave()
-            await _within(_LEAVE_S, self._registration.left.wait())
+            await within(_LEAVE_S, self._registration.left.wait())
 
     def _tell_bots(self) -> None:
         self._registration.changed()
@@ -181,16 +182,6 @@ class Worker:
         """An operator's order: no new work, but the process stays, so that it can be told otherwise by a restart."""
         _log.info("drained by order", extra={"worker": self.name, "detail": detail})
         self._attachment.drain()
-
-
-async def _within(seconds: float, waiting: "asyncio.Future[object] | object") -> bool:
-    """Whether `waiting` ended in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await waiting  # type: ignore[misc]
-    except TimeoutError:
-        return False
-    return True
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
