@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from sqlalchemy import Connection
+
 from chassis import idempotency
 from chassis.clock import Clock
 from chassis.idempotency import RequestKey
@@ -83,12 +85,17 @@ class Spawning:
         while below := await self._below(request, seen):
             response.cancelled_runs.extend(await self._cancel(below, request.reason or "its parent was cancelled"))
         response.unstopped_runs.extend(await self._unstopped(list(response.cancelled_runs)))
-        if request.request_id:
-            kept, table = response.SerializeToString(), self._store.ledger
-            await self._store.write(
-                partial(idempotency.remember, table=table, key=key, response=kept, now=self._clock.now())
-            )
-        return response
+        now, table = self._clock.now(), self._store.ledger
+
+        def keep(conn: Connection) -> bytes:
+            """What is on record: a repetition that came at the same time may have been quicker."""
+            answered = idempotency.find(conn, table, key)
+            if answered is None:
+                answered = response.SerializeToString()
+                idempotency.remember(conn, table, key, response=answered, now=now)
+            return answered
+
+        return router_service_pb2.CancelRunResponse.FromString(await self._store.write(keep))
 
     async def _below(self, request: router_service_pb2.CancelRunRequest, seen: set[str]) -> list[tuple[str, str, str]]:
         """(message id, run, session) of children at work that are not in `seen`, which they are added to."""

@@ -233,6 +233,19 @@ async def test_a_cascade_stops_what_was_spawned_and_says_what_did_not_stop(world
     assert await stub.CancelRun(request) == answer
 
 
+async def test_a_cascade_that_is_asked_for_twice_at_once_has_one_answer(world, stub):
+    worker = await Worker(stub).start()
+    await send(stub, "go", session=PARENT, idempotency_key="root")
+    await worker.delivery()
+    request = pb.CancelRunRequest(run="root", cascade=True, request_id="c")
+    calls = [asyncio.ensure_future(stub.CancelRun(request)) for _ in range(4)]
+    await asyncio.wait_for(worker.cancellations.get(), 40)
+    first, *others = await asyncio.gather(*calls)
+    assert list(first.cancelled_runs) == ["root"]
+    assert others == [first] * 3
+    assert await stub.CancelRun(request) == first
+
+
 async def test_a_bot_spawns_from_its_own_sessions_alone(world):
     stub = world.stub(actor="bots/other")
     assert await refusal(stub.SpawnSession(wish())) == "CALLER_NOT_ALLOWED"
