@@ -200,9 +200,10 @@ async def test_a_clock_that_is_set_back_delays_nothing_that_children_wait_for(wo
     schedule.interval.seconds = 60
     schedule.spawn.task.add(text="daily")
     await stub.CreateSchedule(pb.CreateScheduleRequest(schedule_id="s", schedule=schedule))
+    delivery = await worker.delivery()  # which needs the session service
     world.clock.advance(timedelta(hours=1))
     world.sessions.down = True
-    await worker.complete(await worker.delivery(), "done")
+    await worker.complete(delivery, "done")
     await world.advance(0)  # the wish of the schedule, and the tidying, have to wait
     world.sessions.down = False
     world.clock.advance(timedelta(hours=-1))
