@@ -251,7 +251,7 @@ async def _many_bots(report: Report, rounds: int, bots: int = 1_000, memories: i
 
 
 async def _process(report: Report) -> None:
-    """The memory of a service with its embedder loaded and a hundred bots searched, each of 40 memories."""
+    """The memory of a service with its embedder loaded and a hundred bots searched, each of 200 memories."""
     script = Path(__file__).with_name("memory_process.py")
     process = await launch(sys.executable, str(script), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1])
     output, _ = await process.communicate()

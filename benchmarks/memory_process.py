@@ -13,7 +13,7 @@ from benchmarks.memory_under_test import memory_service
 from mobot.memory.v1 import memory_pb2
 
 BOTS = 100
-NOTES = 40
+NOTES = 200
 
 
 async def main() -> None:

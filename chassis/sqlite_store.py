@@ -31,7 +31,9 @@ _GLANCES = 8
 _BUSY_TIMEOUT_S = 5.0
 _CACHED_STATEMENTS = 512
 
-_COMMON_PRAGMAS = ("foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32768", "mmap_size=268435456")
+# Each of a store's six connections has a cache of its own, and a mapped file would count in each: so small caches
+# and no mapping. Reads take as long either way, for the system keeps the file's pages anyhow.
+_COMMON_PRAGMAS = ("foreign_keys=ON", "temp_store=MEMORY", "cache_size=-4096", "mmap_size=0")
 # FULL: a commit is acknowledged only after the flush. The writer's lane has the log folded into the file; 20,000 pages,
 # some 80 MB, are for when very large rows fill the log first.
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=20000", *_COMMON_PRAGMAS)

@@ -6,7 +6,8 @@ imports inside the function that runs, so that `mobot --help` and every mistyped
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -81,6 +82,16 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mobot {version('mobot')}")
+        raise typer.Exit
+
+
 @app.callback()
-def mobot() -> None:
+def mobot(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
     """Many bots alive at once: durable sessions, mail that cannot be lost, memory that stays."""

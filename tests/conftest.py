@@ -1,5 +1,6 @@
 """Fixtures of all tests: a fake clock, and a database of the test's own on each engine."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 from chassis.clock import FakeClock
 
 pytest_plugins = ("tidiness",)
+
+# A person's own settings are no part of any test. At once: services read them while tests are collected.
+for variable in [name for name in os.environ if name.startswith("MOBOT_")]:
+    del os.environ[variable]
 
 # How fast examples come is a fact about the machine and about who else uses it.
 settings.register_profile("mobot", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -18,7 +19,7 @@ def mobot(*arguments):
     )
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("up", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("up", "--help"), ("--version",)])
 def test_help_loads_nothing_heavy(arguments):
     assert "LOADED []" in mobot(*arguments).stderr
 
@@ -33,6 +34,11 @@ def test_the_supervisor_loads_nothing_heavy(tmp_path):
 def test_up_has_the_same_flags_however_it_is_called():
     assert mobot("up", "--help").stdout == mobot("--", "up", "--help").stdout
     assert "--isolated" in mobot("up", "--help").stdout
+
+
+def test_it_tells_its_version():
+    result = mobot("--version")
+    assert (result.returncode, result.stdout) == (0, f"mobot {version('mobot')}\n")
 
 
 def test_a_mistyped_command_is_guessed():
