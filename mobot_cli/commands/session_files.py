@@ -156,7 +156,8 @@ def _print_report(source: "Source", report: "session_service_pb2.ImportSessionsR
 
     verb = "would be imported" if report.dry_run else "imported"
     printing.print_line(
-        f"{source.title}: {report.created_count} sessions {verb} ({report.event_count} events), "
+        f"{source.title}: {_counted(report.created_count, 'session')} {verb} "
+        f"({_counted(report.event_count, 'event')}), "
         f"{report.unchanged_count} here already, {report.skipped_count} skipped."
     )
     if report.problems:
@@ -165,6 +166,10 @@ def _print_report(source: "Source", report: "session_service_pb2.ImportSessionsR
             [[printing.clean(each.location, limit=80), printing.clean(each.message)] for each in report.problems],
             empty="",
         )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _tell(text: str) -> None:

@@ -34,7 +34,7 @@ def test_a_session_leaves_as_an_archive_and_comes_back(mobot: Mobot, session: st
     assert exported.code == 0, exported.said
     (archive,) = tmp_path.glob("*.mobot.jsonl.gz")
     trial = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout", "--dry-run")
-    assert "1 sessions would be imported" in trial.out, trial.said
+    assert "1 session would be imported" in trial.out, trial.said
     done = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout", "--json")
     assert [each["created_count"] for each in done.json()] == ["1"], done.said
     again = run_mobot(mobot, "sessions", "import", str(archive), "--bot", "scout")
@@ -115,11 +115,11 @@ def test_a_single_file_of_sessions_comes_in_and_goes_out_again(mobot: Mobot, tmp
     assert "make a copy of session.sqlite3" in " ".join(run_mobot(mobot, "sessions", "import", "--help").out.split())
 
     trial = run_mobot(mobot, "sessions", "import", str(store), "--dry-run")
-    assert "1 sessions would be imported" in trial.out, trial.said
+    assert "1 session would be imported" in trial.out, trial.said
     assert run_mobot(mobot, "history", session).code == 1
 
     done = run_mobot(mobot, "sessions", "import", str(store))
-    assert "1 sessions imported (2 events), 0 here already, 1 skipped" in done.out, done.said
+    assert "1 session imported (2 events), 0 here already, 1 skipped" in done.out, done.said
     for place in (f"{uid}.jsonl:3", f"sessions-store.json: agent:main:broken-{uid}"):
         assert place in done.out
     assert "To go back" in done.out
@@ -132,7 +132,7 @@ def test_a_single_file_of_sessions_comes_in_and_goes_out_again(mobot: Mobot, tmp
     assert run_mobot(mobot, "sessions", "purge", session, "--yes").code == 0
     assert run_mobot(mobot, "history", session).code == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert "1 sessions imported" in run_mobot(mobot, "sessions", "import", str(store)).out
+    assert "1 session imported" in run_mobot(mobot, "sessions", "import", str(store)).out
 
 
 def test_what_is_no_store_is_refused_by_name(mobot: Mobot, tmp_path: Path) -> None:
